@@ -1,1 +1,19 @@
-//! x
+//! All that runs on a host: simulated ranks, a real Envoy under test, replay of traces.
+//!
+//! Nothing here is part of the product. [`envoy`] starts a real Envoy from the configurations in `manifests/envoy`,
+//! adapted by [`bootstrap`]; [`connection`] and [`upload`] speak to it with control over each frame; the simulated ranks
+//! stand behind it; [`trace`], [`prompt_text`] and [`replay`] make the load of a demo and [`summary`] its figures.
+
+pub mod bootstrap;
+pub mod connection;
+pub mod envoy;
+pub mod hit_rate;
+pub mod pod_addresses;
+pub mod prompt_text;
+pub mod replay;
+pub mod repository;
+pub mod scene;
+pub mod sim;
+pub mod summary;
+pub mod trace;
+pub mod upload;

@@ -1,2 +1,227 @@
-//! x
-fn main(){}
+//! Replays real traffic through the gateway, once with rank-router and once with Envoy's round robin, and compares.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use host_tests::bootstrap::Bootstrap;
+use host_tests::envoy::Envoy;
+use host_tests::replay::{Progress, replay};
+use host_tests::sim::{EngineProfile, PodsConfig, SimulatedPods};
+use host_tests::summary::{Figures, Summary};
+use host_tests::trace::{self, TraceRequest};
+use host_tests::{hit_rate, repository};
+
+/// Two pods of eight ranks each, as `manifests/envoy` has them.
+const PODS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 1, 1), Ipv4Addr::new(127, 0, 1, 2)];
+const RANKS_PER_POD: u16 = 8;
+/// The trace starts with empty chats; a while later turns build on earlier ones.
+const SLICE_START: Duration = Duration::from_secs(600);
+const TRACE_SEED: u64 = 1;
+
+#[derive(Parser)]
+#[command(about = "rank-router against round robin, on simulated ranks behind a real Envoy")]
+struct Arguments {
+    /// Trace to replay; without one, a trace of the same shape is generated.
+    #[arg(long)]
+    trace: Option<PathBuf>,
+    /// Seconds that each of the two replays takes.
+    #[arg(long, default_value_t = 55)]
+    seconds: u32,
+    /// How many times as fast as in the trace requests come.
+    #[arg(long, default_value_t = 10.0)]
+    speed: f64,
+    /// Tokens are this many times slower than on the GPU that the simulated ranks were measured on.
+    #[arg(long, default_value_t = 8.0)]
+    slowness: f64,
+    /// Envoy worker threads.
+    #[arg(long, default_value_t = 2)]
+    workers: u32,
+    /// Envoy version, as fetched by scripts/setup-envoy.
+    #[arg(long, default_value = repository::ENVOY_VERSIONS[0])]
+    envoy: String,
+    /// Leave gateway and ranks running for play, until Ctrl-C; replays nothing.
+    #[arg(long)]
+    keep: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Policy {
+    RankRouter,
+    RoundRobin,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    tokio::select! {
+        done = run(&arguments) => done,
+        _ = tokio::signal::ctrl_c() => { println!("\nstopped"); Ok(()) }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.keep {
+        return keep(arguments).await;
+    }
+    let requests = requests(arguments)?;
+    println!(
+        "{} requests in {} s, {} times as fast as in the trace",
+        requests.len(),
+        arguments.seconds,
+        arguments.speed
+    );
+    let ours = measure(arguments, Policy::RankRouter, &requests).await?;
+    let round_robin = measure(arguments, Policy::RoundRobin, &requests).await?;
+    let summary = Summary { ours, round_robin };
+    print!("\n{}", summary.table());
+    write_summary(&summary)?;
+    ensure!(
+        summary.ours.errors + summary.round_robin.errors == 0,
+        "some requests failed"
+    );
+    Ok(())
+}
+
+fn requests(arguments: &Arguments) -> Result<Vec<TraceRequest>> {
+    let length = Duration::from_secs(u64::from(arguments.seconds)).mul_f64(arguments.speed);
+    if let Some(path) = &arguments.trace {
+        println!(
+            "trace: {}, from second {} on",
+            path.display(),
+            SLICE_START.as_secs()
+        );
+        return Ok(trace::slice(&trace::read(path)?, SLICE_START, length));
+    }
+    println!(
+        "trace: generated, of the shape of Mooncake's conversation trace (pass one with --trace)"
+    );
+    Ok(trace::slice(
+        &trace::generated(SLICE_START + length, TRACE_SEED),
+        SLICE_START,
+        length,
+    ))
+}
+
+/// Replays on fresh ranks and a fresh Envoy.
+async fn measure(
+    arguments: &Arguments,
+    policy: Policy,
+    requests: &[TraceRequest],
+) -> Result<Figures> {
+    let (pods, envoy) = start(arguments, policy).await?;
+    let progress = Arc::new(Progress::default());
+    let report = tokio::spawn(report_progress(
+        policy.name(),
+        progress.clone(),
+        requests.len(),
+    ));
+    let replayed = replay(
+        envoy.gateway(),
+        pods.model(),
+        requests,
+        arguments.speed,
+        &progress,
+    )
+    .await;
+    report.abort();
+    let hit_rate = hit_rate::of_ranks(pods.ranks().iter().map(|rank| rank.addr())).await?;
+    println!(
+        "  {}: {} of {} answered",
+        policy.name(),
+        replayed.answers.len(),
+        requests.len()
+    );
+    replayed
+        .errors
+        .iter()
+        .take(5)
+        .for_each(|error| println!("  error: {error}"));
+    envoy.stop().await;
+    pods.shutdown().await;
+    Ok(Figures::of(&replayed, hit_rate))
+}
+
+async fn start(arguments: &Arguments, policy: Policy) -> Result<(SimulatedPods, Envoy)> {
+    let engine = EngineProfile::default().slowed(arguments.slowness);
+    let config = PodsConfig {
+        pods: PODS.to_vec(),
+        ranks_per_pod: RANKS_PER_POD,
+        engine,
+        ..PodsConfig::default()
+    };
+    let pods = SimulatedPods::start(config)
+        .await
+        .context("cannot start the simulated ranks")?;
+    let ranks: Vec<SocketAddr> = pods.ranks().iter().map(|rank| rank.addr()).collect();
+    let bootstrap = match policy {
+        Policy::RankRouter => Bootstrap::with_rank_router(&ranks)?,
+        Policy::RoundRobin => Bootstrap::with_round_robin(&ranks)?,
+    };
+    Ok((
+        pods,
+        Envoy::start(&arguments.envoy, arguments.workers, &bootstrap).await?,
+    ))
+}
+
+impl Policy {
+    fn name(self) -> &'static str {
+        match self {
+            Self::RankRouter => "rank-router",
+            Self::RoundRobin => "round robin",
+        }
+    }
+}
+
+async fn report_progress(name: &str, progress: Arc<Progress>, requests: usize) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let (sent, done) = (
+            progress.sent.load(Ordering::Relaxed),
+            progress.done.load(Ordering::Relaxed),
+        );
+        println!("  {name}: {sent} of {requests} sent, {done} answered");
+    }
+}
+
+fn write_summary(summary: &Summary) -> Result<()> {
+    let folder = repository::root().join("target/demo");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(
+        folder.join("summary.json"),
+        serde_json::to_string_pretty(summary)?,
+    )?;
+    println!("\nalso in target/demo/summary.json");
+    Ok(())
+}
+
+async fn keep(arguments: &Arguments) -> Result<()> {
+    let (pods, envoy) = start(arguments, Policy::RankRouter).await?;
+    let (gateway, admin) = (envoy.gateway(), envoy.admin());
+    let prompt = r#"{"model":"MODEL","max_tokens":8,"prompt":"'"$(seq 1 2000)"'"}"#
+        .replace("MODEL", pods.model());
+    println!(
+        "\ngateway and {} ranks are up. Three commands to play with:\n",
+        pods.ranks().len()
+    );
+    println!(
+        "# A long prompt, twice: the same rank answers (x-simulated-rank), the second time from its cache."
+    );
+    println!(
+        "curl -si http://{gateway}/v1/completions -d '{}'\n",
+        prompt.replace("$(seq 1 2000)", "$(seq -s, 1 2000)")
+    );
+    println!("# What the module counted.");
+    println!("curl -s http://{admin}/stats?filter=rank_router\n");
+    println!("# What a rank says about itself, as vLLM does.");
+    println!(
+        "curl -s http://{}/metrics | grep -v '#'\n",
+        pods.ranks().first().context("no ranks")?.addr()
+    );
+    println!("Ctrl-C ends it all.");
+    std::future::pending().await
+}

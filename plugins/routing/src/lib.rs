@@ -1,1 +1,54 @@
-//! x
+//! Decides which rank should answer a prompt: pure code without host, clock, randomness or log.
+//!
+//! The module in the gateway is glue around this crate: it gathers what a callback gives it, makes one call
+//! here and acts on the answer. So the same code runs natively in tests and replay and in wasm32 in Envoy,
+//! and the same inputs give the same pick everywhere.
+//!
+//! A request's way through the crate: [`Endpoint::of`] says whether it carries a prompt, a [`PromptReader`] turns
+//! its body, chunk by chunk, into a [`Prompt`] (chained hashes of blocks), [`Pool::pick`] compares the ranks by
+//! what the [`PrefixIndex`] and the [`LoadTable`] know of them and returns a [`Pick`].
+
+#![cfg_attr(
+    test,
+    allow(clippy::arithmetic_side_effects, reason = "an overflow fails the test")
+)]
+
+mod block_stream;
+mod canonical;
+mod config;
+mod config_error;
+mod cost;
+mod endpoint;
+mod exchange;
+mod filter_config;
+mod hash;
+mod json;
+mod load;
+mod pick;
+mod pool;
+mod prefix_index;
+mod prompt;
+mod prompt_reader;
+mod rank;
+mod routing_headers;
+#[cfg(test)]
+#[cfg(not(target_arch = "wasm32"))]
+mod spelling;
+
+pub use block_stream::{BlockStream, RawBlock};
+pub use config::{Config, RawConfig};
+pub use config_error::{ConfigError, ConfigErrors};
+pub use cost::{Cost, CostWeights};
+pub use endpoint::Endpoint;
+pub use exchange::{Decidable, Due, Exchanges, Limits};
+pub use filter_config::FilterConfig;
+pub use hash::{chain, hash_bytes};
+pub use json::{Event, JsonError, JsonScanner};
+pub use load::{Charge, LoadTable};
+pub use pick::{Candidate, Reason, best_first};
+pub use pool::{Pick, Pool};
+pub use prefix_index::PrefixIndex;
+pub use prompt::{Block, BodyEnd, Prompt};
+pub use prompt_reader::PromptReader;
+pub use rank::{RankId, RankRange, rank_list};
+pub use routing_headers::{DESTINATION_HEADER, STRIPPED_HEADERS};

@@ -1,0 +1,215 @@
+//! Envoy configurations, read from `manifests/envoy` and adapted to a test.
+//!
+//! Tests run what users apply: the file is the one in the repository, and only what must differ is changed.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::repository;
+
+const LISTENER: &str = "/static_resources/listeners/0";
+const CONNECTION_MANAGER: &str =
+    "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+const CLUSTER: &str = "/static_resources/clusters/0";
+
+/// An Envoy bootstrap configuration.
+#[derive(Clone, Debug)]
+pub struct Bootstrap(Value);
+
+impl Bootstrap {
+    /// Reads `manifests/envoy/<name>` with ports that the kernel chooses and the module of this build.
+    ///
+    /// # Errors
+    /// When the file is missing or is no YAML.
+    pub fn read(name: &str) -> Result<Self> {
+        let text = repository::read(&format!("manifests/envoy/{name}"))?;
+        let value =
+            serde_saphyr::from_str(&text).with_context(|| format!("{name} is no valid YAML"))?;
+        let mut bootstrap = Self(value);
+        bootstrap.set("/admin/address/socket_address/port_value", json!(0));
+        bootstrap.set(
+            &format!("{LISTENER}/address/socket_address/port_value"),
+            json!(0),
+        );
+        Ok(bootstrap)
+    }
+
+    /// The gateway with the module in front of `ranks`, as `manifests/envoy/rank-router.yaml` has it.
+    ///
+    /// # Errors
+    /// When the file or the module is missing.
+    pub fn with_rank_router(ranks: &[SocketAddr]) -> Result<Self> {
+        let module = repository::module()?;
+        let mut bootstrap = Self::read("rank-router.yaml")?
+            .ranks(ranks)
+            .picker_field("ranks", rank_list(ranks));
+        bootstrap.each_module(|wasm| set_code(wasm, &module));
+        Ok(bootstrap)
+    }
+
+    /// The same gateway with Envoy's round robin, as `manifests/envoy/round-robin.yaml` has it.
+    ///
+    /// # Errors
+    /// When the file is missing.
+    pub fn with_round_robin(ranks: &[SocketAddr]) -> Result<Self> {
+        Ok(Self::read("round-robin.yaml")?.ranks(ranks))
+    }
+
+    /// Sets a field of the picker's own configuration.
+    #[must_use]
+    pub fn picker_field(mut self, field: &str, value: Value) -> Self {
+        self.each_module(|wasm| {
+            let text = wasm
+                .pointer("/config/configuration/value")
+                .and_then(Value::as_str)
+                .unwrap_or("{}");
+            let mut own: Value = serde_json::from_str(text).unwrap_or_default();
+            if own["filter"] == "picker" {
+                own[field] = value.clone();
+                wasm["config"]["configuration"]["value"] = json!(own.to_string());
+            }
+        });
+        self
+    }
+
+    /// Sets the bytes that Envoy buffers for a connection before it stops reading.
+    #[must_use]
+    pub fn buffer_limit(mut self, bytes: Option<u32>) -> Self {
+        if let (Some(bytes), Some(listener)) = (bytes, self.0.pointer_mut(LISTENER)) {
+            listener["per_connection_buffer_limit_bytes"] = json!(bytes);
+        }
+        self
+    }
+
+    /// Sets how long a stream may stand still.
+    #[must_use]
+    pub fn stream_idle_timeout(mut self, seconds: f64) -> Self {
+        self.connection_manager()["stream_idle_timeout"] = json!(format!("{seconds}s"));
+        self
+    }
+
+    /// Sets how long the whole answer may take.
+    #[must_use]
+    pub fn route_timeout(mut self, seconds: f64) -> Self {
+        let route = self
+            .connection_manager()
+            .pointer_mut("/route_config/virtual_hosts/0/routes/0/route");
+        if let Some(route) = route {
+            route["timeout"] = json!(format!("{seconds}s"));
+        }
+        self
+    }
+
+    /// Puts an HTTP filter into the chain at `position`: 0 is before the reader, 2 behind the picker.
+    #[must_use]
+    pub fn filter(mut self, position: usize, filter: Value) -> Self {
+        if let Some(filters) = self.connection_manager()["http_filters"].as_array_mut() {
+            filters.insert(position.min(filters.len()), filter);
+        }
+        self
+    }
+
+    /// Takes the HTTP filter at `position` out of the chain.
+    #[must_use]
+    pub fn without_filter(mut self, position: usize) -> Self {
+        if let Some(filters) = self.connection_manager()["http_filters"].as_array_mut() {
+            filters.remove(position);
+        }
+        self
+    }
+
+    /// Exchanges two HTTP filters of the chain.
+    #[must_use]
+    pub fn swap_filters(mut self, one: usize, other: usize) -> Self {
+        if let Some(filters) = self.connection_manager()["http_filters"].as_array_mut() {
+            filters.swap(one, other);
+        }
+        self
+    }
+
+    /// Puts reader and picker into the chain a second time, behind the first two.
+    #[must_use]
+    pub fn twice_the_module(mut self) -> Self {
+        if let Some(filters) = self.connection_manager()["http_filters"].as_array_mut() {
+            let again = filters[..2].to_vec();
+            filters.splice(2..2, again);
+        }
+        self
+    }
+
+    /// The configuration as JSON, which Envoy reads like YAML.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        self.0.to_string()
+    }
+
+    fn ranks(mut self, ranks: &[SocketAddr]) -> Self {
+        let endpoints: Vec<Value> = ranks.iter().map(endpoint).collect();
+        self.set(
+            &format!("{CLUSTER}/load_assignment/endpoints/0/lb_endpoints"),
+            json!(endpoints),
+        );
+        self
+    }
+
+    fn set(&mut self, pointer: &str, value: Value) {
+        if let Some(place) = self.0.pointer_mut(pointer) {
+            *place = value;
+        }
+    }
+
+    fn connection_manager(&mut self) -> &mut Value {
+        self.0
+            .pointer_mut(CONNECTION_MANAGER)
+            .expect("a manifest has an HTTP connection manager")
+    }
+
+    fn each_module(&mut self, change: impl Fn(&mut Value)) {
+        let filters = self.connection_manager()["http_filters"].as_array_mut();
+        let configs = filters
+            .into_iter()
+            .flatten()
+            .map(|filter| &mut filter["typed_config"]);
+        configs
+            .filter(|config| {
+                config["@type"]
+                    .as_str()
+                    .is_some_and(|kind| kind.ends_with("wasm.v3.Wasm"))
+            })
+            .for_each(change);
+    }
+}
+
+/// The `configuration` of each Wasm filter of a bootstrap, in the order of the chain.
+#[must_use]
+pub fn module_configurations(bootstrap: &Bootstrap) -> Vec<String> {
+    let mut texts = Vec::new();
+    let filters = bootstrap
+        .0
+        .pointer(CONNECTION_MANAGER)
+        .map(|manager| &manager["http_filters"]);
+    for filter in filters.and_then(Value::as_array).into_iter().flatten() {
+        let text = filter
+            .pointer("/typed_config/config/configuration/value")
+            .and_then(Value::as_str);
+        texts.extend(text.map(ToString::to_string));
+    }
+    texts
+}
+
+fn set_code(wasm: &mut Value, module: &Path) {
+    if let Some(name) = wasm.pointer_mut("/config/vm_config/code/local/filename") {
+        *name = json!(module);
+    }
+}
+
+fn rank_list(ranks: &[SocketAddr]) -> Value {
+    json!(ranks.iter().map(ToString::to_string).collect::<Vec<_>>())
+}
+
+fn endpoint(rank: &SocketAddr) -> Value {
+    json!({"endpoint": {"address": {"socket_address": {"address": rank.ip().to_string(), "port_value": rank.port()}}}})
+}

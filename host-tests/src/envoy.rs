@@ -1,0 +1,194 @@
+//! A real Envoy as a child process.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use crate::bootstrap::Bootstrap;
+use crate::connection::get;
+use crate::repository;
+
+/// How long Envoy may take to start, or a figure to come true: long, for slow and busy machines.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// A running Envoy; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Envoy {
+    process: Child,
+    admin: SocketAddr,
+    gateway: SocketAddr,
+    files: TempDir,
+}
+
+impl Envoy {
+    /// Starts an Envoy and waits until its workers listen.
+    ///
+    /// # Errors
+    /// When the binary is missing or Envoy ends instead of starting; then its log is in the error.
+    pub async fn start(version: &str, workers: u32, bootstrap: &Bootstrap) -> Result<Self> {
+        let files = tempfile::tempdir()?;
+        std::fs::write(files.path().join("envoy.json"), bootstrap.to_json())?;
+        let mut process = spawn(version, workers, files.path())?;
+        let started = Self::wait_until_ready(&mut process, files.path()).await;
+        let (admin, gateway) = started.with_context(|| log_of(files.path()))?;
+        Ok(Self {
+            process,
+            admin,
+            gateway,
+            files,
+        })
+    }
+
+    /// Where requests go.
+    #[must_use]
+    pub fn gateway(&self) -> SocketAddr {
+        self.gateway
+    }
+
+    /// Envoy's admin interface.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// What Envoy logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        log_of(self.files.path())
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
+    }
+
+    /// A metric of the module, such as `picks_prefix_hit`.
+    ///
+    /// # Errors
+    /// When the admin interface does not answer or knows no such metric.
+    pub async fn metric(&self, name: &str) -> Result<u64> {
+        self.stat(&format!("wasmcustom.rank_router.{name}")).await
+    }
+
+    /// A counter or gauge of Envoy.
+    ///
+    /// # Errors
+    /// When the admin interface does not answer or knows no such name.
+    pub async fn stat(&self, name: &str) -> Result<u64> {
+        let page = get(self.admin, "/stats").await?;
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.with_context(|| format!("no statistic {name}"))?
+            .parse()
+            .with_context(|| format!("{name} is no number"))
+    }
+
+    /// Waits until a metric of the module has this value.
+    ///
+    /// # Errors
+    /// When it does not come in a minute; the error says what it was instead.
+    pub async fn wait_for_metric(&self, name: &str, value: u64) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let now = self.metric(name).await?;
+            if now == value {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                bail!(
+                    "{name} is {now} and not {value}; log of Envoy:\n{}",
+                    self.log()
+                );
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Waits until no request is held, queued or in flight on any rank.
+    ///
+    /// # Errors
+    /// When that does not come in a minute.
+    pub async fn wait_until_nothing_is_counted(&self) -> Result<()> {
+        for name in ["requests_held", "queued_tokens", "requests_in_flight"] {
+            self.wait_for_metric(name, 0).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends Envoy and waits for it.
+    pub async fn stop(mut self) {
+        let _ = self.process.kill().await;
+    }
+
+    async fn wait_until_ready(
+        process: &mut Child,
+        files: &Path,
+    ) -> Result<(SocketAddr, SocketAddr)> {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = process.try_wait()? {
+                bail!("Envoy ended with {status}");
+            }
+            if let Some(addresses) = addresses(files).await {
+                return Ok(addresses);
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        bail!("Envoy was not ready after {PATIENCE:?}")
+    }
+}
+
+fn spawn(version: &str, workers: u32, files: &Path) -> Result<Child> {
+    let log = std::fs::File::create(files.join("envoy.log"))?;
+    let mut command = Command::new(repository::envoy(version)?);
+    command
+        .arg("-c")
+        .arg(files.join("envoy.json"))
+        .arg("--admin-address-path")
+        .arg(files.join("admin"))
+        .args([
+            "--concurrency",
+            &workers.to_string(),
+            "--disable-hot-restart",
+        ])
+        .args([
+            "--log-level",
+            "warning",
+            "--component-log-level",
+            "wasm:debug",
+        ])
+        .current_dir(repository::root())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true);
+    command.spawn().context("cannot start Envoy")
+}
+
+/// The admin interface and the listener, once Envoy serves.
+async fn addresses(files: &Path) -> Option<(SocketAddr, SocketAddr)> {
+    let admin = std::fs::read_to_string(files.join("admin"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    let ready = get(admin, "/ready").await.ok()?;
+    let listeners: Value =
+        serde_json::from_str(&get(admin, "/listeners?format=json").await.ok()?).ok()?;
+    let bound = listeners.pointer("/listener_statuses/0/local_address/socket_address")?;
+    let ip = bound["address"].as_str()?.parse().ok()?;
+    let port = u16::try_from(bound["port_value"].as_u64()?).ok()?;
+    (ready.trim() == "LIVE").then_some((admin, SocketAddr::new(ip, port)))
+}
+
+fn log_of(files: &Path) -> String {
+    std::fs::read_to_string(files.join("envoy.log")).unwrap_or_default()
+}

@@ -1,0 +1,156 @@
+//! Sends the requests of a trace when they are due, whether or not earlier ones were answered.
+//!
+//! An open loop, as users are: a slow answer must not make the next request later, or the slowness would hide itself.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::prompt_text::chat_request;
+use crate::trace::TraceRequest;
+
+/// An answer to one request.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// From sending to the first token.
+    pub ttft: Duration,
+    /// The rank that answered.
+    pub rank: String,
+    /// Prompt tokens as the rank counted them.
+    pub prompt_tokens: u64,
+    /// Those of them that it had in its cache.
+    pub cached_tokens: u64,
+}
+
+/// How far a replay is, for a progress line.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Requests sent.
+    pub sent: AtomicUsize,
+    /// Requests answered or failed.
+    pub done: AtomicUsize,
+}
+
+/// What became of a replay.
+#[derive(Debug, Default)]
+pub struct Replayed {
+    /// Answers, in no order.
+    pub answers: Vec<Answer>,
+    /// What went wrong, a line for each request that was not answered whole.
+    pub errors: Vec<String>,
+    /// How late the client itself was at worst: when it lags, the machine and not the ranks set the pace.
+    pub worst_lag: Duration,
+}
+
+type HttpClient = Client<HttpConnector, Full<Bytes>>;
+
+/// Replays `requests` against a gateway, `speed` times as fast as they came, and waits for all answers.
+pub async fn replay(
+    gateway: SocketAddr,
+    model: &str,
+    requests: &[TraceRequest],
+    speed: f64,
+    progress: &Arc<Progress>,
+) -> Replayed {
+    let client: HttpClient = Client::builder(TokioExecutor::new()).build_http();
+    let start = Instant::now();
+    let mut running = JoinSet::new();
+    let mut replayed = Replayed::default();
+    for request in requests {
+        let body = Bytes::from(chat_request(request, model).to_string());
+        let due = start + request.at.div_f64(speed);
+        sleep_until(due).await;
+        replayed.worst_lag = replayed.worst_lag.max(due.elapsed());
+        progress.sent.fetch_add(1, Ordering::Relaxed);
+        running.spawn(counted(
+            progress.clone(),
+            ask(client.clone(), gateway, body),
+        ));
+    }
+    while let Some(answer) = running.join_next().await {
+        match answer.map_err(anyhow::Error::from).flatten() {
+            Ok(answer) => replayed.answers.push(answer),
+            Err(error) => replayed.errors.push(format!("{error:#}")),
+        }
+    }
+    replayed
+}
+
+async fn counted(
+    progress: Arc<Progress>,
+    answer: impl Future<Output = Result<Answer>>,
+) -> Result<Answer> {
+    let answer = answer.await;
+    progress.done.fetch_add(1, Ordering::Relaxed);
+    answer
+}
+
+async fn ask(client: HttpClient, gateway: SocketAddr, body: Bytes) -> Result<Answer> {
+    let uri = format!("http://{gateway}/v1/chat/completions");
+    let request = Request::post(uri)
+        .header("content-type", "application/json")
+        .body(Full::new(body))?;
+    let sent = Instant::now();
+    let response = client.request(request).await.context("no answer")?;
+    ensure!(
+        response.status().is_success(),
+        "status {}",
+        response.status()
+    );
+    let rank = response
+        .headers()
+        .get("x-simulated-rank")
+        .and_then(|rank| rank.to_str().ok());
+    let rank = rank.unwrap_or("unknown").to_string();
+    let (ttft, usage) = read_stream(response.into_body(), sent).await?;
+    Ok(Answer {
+        ttft,
+        rank,
+        prompt_tokens: usage["prompt_tokens"]
+            .as_u64()
+            .context("no prompt_tokens in the usage")?,
+        cached_tokens: usage
+            .pointer("/prompt_tokens_details/cached_tokens")
+            .and_then(Value::as_u64)
+            .unwrap_or(0),
+    })
+}
+
+/// Reads server-sent events to their end; gives the time of the first and the usage in the last.
+async fn read_stream(mut body: Incoming, sent: Instant) -> Result<(Duration, Value)> {
+    let mut ttft = None;
+    let mut tail: Vec<u8> = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.context("the answer broke off")?.into_data() else {
+            continue;
+        };
+        ttft.get_or_insert_with(|| sent.elapsed());
+        tail.extend_from_slice(&data);
+        // Only the last two events are of interest: the usage and the end mark.
+        let surplus = tail.len().saturating_sub(8192);
+        tail.drain(..surplus);
+    }
+    let text = String::from_utf8_lossy(&tail);
+    let events: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .collect();
+    let [.., usage, "[DONE]"] = events.as_slice() else {
+        bail!("the answer ended without [DONE]")
+    };
+    let mut usage: Value = serde_json::from_str(usage).context("the last event is no JSON")?;
+    Ok((ttft.context("an empty answer")?, usage["usage"].take()))
+}

@@ -1,0 +1,197 @@
+//! Simulated vLLM ranks: test doubles, for routing and not for answers.
+//!
+//! One process serves several pods, each an address of 127.0.0.0/8 with a rank on each of its ports. A rank has a prefix
+//! cache, a queue and a batch of its own ([`engine`]), takes as long as a measured model on a measured GPU ([`profile`]),
+//! and speaks HTTP like vLLM 0.25.1, of which `data/vllm-0.25.1` holds a recording. Each can be broken while it runs
+//! ([`Fault`]). `tests/sim_fidelity.rs` compares what it says with the recording.
+//!
+//! # Where it is simpler than vLLM
+//!
+//! - Tokens are four bytes each of the prompt, rendered as ChatML; there is no tokenizer and no model. Text of images and
+//!   the like counts as its JSON.
+//! - Answers are filler words, always as long as `max_tokens` (16 unless given), one event a token; sampling fields,
+//!   `stop`, `n`, `logprobs`, tool calls and grammars are ignored.
+//! - A block of an answer is not found again as part of a later prompt. In vLLM it can be, so hit rates of chats are lower
+//!   here than there.
+//! - Time is the sum of a few terms for each step, fitted by hand to one model on one GPU; the API server adds a fixed
+//!   delay that does not queue. Ranks of a pod do not wait for each other, as expert-parallel ranks do in each step.
+//! - Scheduling is first come, first served; prefill in chunks of `max_num_batched_tokens`; no priorities, speculation,
+//!   LoRA, offloading or transfer of KV blocks.
+//! - Every rank says `engine="0"`. `python_*`, `process_*`, `vllm:estimated_*` and whatever is not counted keep the recorded
+//!   value of an idle server. Queue time counts as prefill time.
+//! - Of the routes there are completions, chat completions, models, metrics, health, ping and version.
+//!
+//! # What no vLLM has
+//!
+//! `x-simulated-rank` in each answer, and `x-simulated-echo: digest` in a request, which makes the rank answer with what
+//! reached it.
+
+mod api;
+mod echo;
+pub mod engine;
+mod event_stream;
+mod fault;
+mod http_metrics;
+mod metrics;
+pub mod prefix_cache;
+pub mod profile;
+pub mod prompt;
+mod rank;
+mod server;
+mod shapes;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use engine::{BLOCK_TOKENS, EngineLimits};
+pub use fault::Fault;
+pub use profile::EngineProfile;
+use rank::Rank;
+pub use rank::RankStats;
+
+/// What is simulated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodsConfig {
+    /// Addresses of the pods, in 127.0.0.0/8.
+    pub pods: Vec<Ipv4Addr>,
+    /// Ranks of each pod, on consecutive ports.
+    pub ranks_per_pod: u16,
+    /// Port of the first rank of each pod.
+    pub base_port: u16,
+    /// Name of the only model.
+    pub model: String,
+    /// Tokens of a prompt and its answer together.
+    pub max_model_len: u64,
+    /// KV cache of each rank.
+    pub capacity_tokens: u64,
+    /// How fast ranks are.
+    pub engine: EngineProfile,
+}
+
+impl Default for PodsConfig {
+    /// No pods yet, eight ranks each from port 8000 on, with the cache and the speed of the measured GPU.
+    fn default() -> Self {
+        Self {
+            pods: Vec::new(),
+            ranks_per_pod: 8,
+            base_port: 8000,
+            model: "simulated".to_string(),
+            max_model_len: 32_768,
+            capacity_tokens: 392_464,
+            engine: EngineProfile::default(),
+        }
+    }
+}
+
+impl PodsConfig {
+    fn limits(&self) -> EngineLimits {
+        let num_gpu_blocks =
+            usize::try_from(self.capacity_tokens / BLOCK_TOKENS).unwrap_or(usize::MAX);
+        EngineLimits {
+            max_num_batched_tokens: 8192,
+            max_num_seqs: 256,
+            num_gpu_blocks,
+        }
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let ports = self.base_port..self.base_port.saturating_add(self.ranks_per_pod);
+        self.pods
+            .iter()
+            .flat_map(move |pod| ports.clone().map(|port| SocketAddr::from((*pod, port))))
+    }
+}
+
+/// Running ranks; they end when this is dropped.
+#[derive(Debug)]
+pub struct SimulatedPods {
+    config: PodsConfig,
+    ranks: Vec<RankHandle>,
+    tasks: JoinSet<()>,
+}
+
+/// One rank, from outside.
+#[derive(Clone, Debug)]
+pub struct RankHandle {
+    rank: Arc<Rank>,
+    is_listening: watch::Receiver<bool>,
+}
+
+impl SimulatedPods {
+    /// Starts all ranks; they listen when this returns.
+    ///
+    /// # Errors
+    /// When an address is taken; the error names it.
+    pub async fn start(config: PodsConfig) -> io::Result<Self> {
+        let (mut ranks, mut tasks) = (Vec::new(), JoinSet::new());
+        for address in config.addresses() {
+            let rank = Arc::new(Rank::new(address, config.clone()));
+            let (listening, is_listening) = watch::channel(true);
+            tasks.spawn(server::serve(
+                rank.clone(),
+                server::listen(address).await?,
+                listening,
+            ));
+            tasks.spawn(rank.clone().run());
+            ranks.push(RankHandle { rank, is_listening });
+        }
+        Ok(Self {
+            config,
+            ranks,
+            tasks,
+        })
+    }
+
+    /// Every rank, pod by pod.
+    #[must_use]
+    pub fn ranks(&self) -> &[RankHandle] {
+        &self.ranks
+    }
+
+    /// Name of the model.
+    #[must_use]
+    pub fn model(&self) -> &str {
+        &self.config.model
+    }
+
+    /// Ends all ranks and waits for them.
+    pub async fn shutdown(mut self) {
+        self.tasks.shutdown().await;
+    }
+}
+
+impl RankHandle {
+    /// Where it listens.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.rank.address
+    }
+
+    /// Breaks or mends it; when this returns, a dead rank does not listen and any other does.
+    pub async fn set_fault(&self, fault: Fault) {
+        self.rank.fault.send_replace(fault);
+        let is_wanted = |listening: &bool| *listening != (fault == Fault::Dead);
+        let _ = self.is_listening.clone().wait_for(is_wanted).await;
+    }
+
+    /// The switch as it stands.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        self.rank.fault()
+    }
+
+    /// Starts it anew: cold cache, counters at zero, requests under way are lost.
+    pub fn restart(&self) {
+        self.rank.restart();
+    }
+
+    /// What it is doing and has done.
+    #[must_use]
+    pub fn stats(&self) -> RankStats {
+        self.rank.stats()
+    }
+}

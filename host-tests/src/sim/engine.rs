@@ -1,0 +1,326 @@
+//! The scheduler of a simulated rank: first come, first served, continuous batching, chunked prefill, as in vLLM's
+//! engine. Pure: time is a duration that each step takes, so tests need no clock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::prefix_cache::PrefixCache;
+use super::profile::{EngineProfile, StepWork};
+
+/// Tokens of a KV block.
+pub const BLOCK_TOKENS: u64 = 16;
+
+/// What bounds a step, by vLLM's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineLimits {
+    /// Tokens of one step, prefill and decode together.
+    pub max_num_batched_tokens: u64,
+    /// Sequences that run at once.
+    pub max_num_seqs: usize,
+    /// Blocks of KV cache.
+    pub num_gpu_blocks: usize,
+}
+
+/// A request, as the engine sees it.
+#[derive(Clone, Debug)]
+pub struct Sequence {
+    /// Its number.
+    pub id: u64,
+    /// Chained hashes of the whole blocks of the prompt.
+    pub hashes: Arc<[u64]>,
+    /// Length of the prompt.
+    pub prompt_tokens: u64,
+    /// Tokens to generate, at least 1.
+    pub max_tokens: u64,
+}
+
+#[derive(Debug)]
+struct Running {
+    sequence: Sequence,
+    /// Tokens with KV.
+    computed: u64,
+    cached: u64,
+    generated: u64,
+    /// Leading hashes whose blocks are in use.
+    named: usize,
+    unnamed: usize,
+    /// Tokens that the step under way computes.
+    scheduled: u64,
+    /// Whether it was counted when first scheduled; a preempted sequence is not counted again.
+    is_counted: bool,
+}
+
+/// A token of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// The sequence.
+    pub id: u64,
+    /// Its place in the answer, from 0.
+    pub number: u64,
+    /// Prompt tokens that were found in the cache.
+    pub cached: u64,
+    /// Whether it is the last.
+    pub is_last: bool,
+}
+
+/// Totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineCounts {
+    /// Prompt tokens looked up in the prefix cache.
+    pub queries: u64,
+    /// Those found.
+    pub hits: u64,
+    /// Prompt tokens of sequences whose prefill is done.
+    pub prompt_tokens: u64,
+    /// Tokens generated.
+    pub generation_tokens: u64,
+    /// Sequences thrown back to the queue for want of room.
+    pub preemptions: u64,
+    /// Steps.
+    pub steps: u64,
+}
+
+/// One rank's engine.
+#[derive(Debug)]
+pub struct Engine {
+    limits: EngineLimits,
+    profile: EngineProfile,
+    cache: PrefixCache,
+    waiting: VecDeque<Running>,
+    running: Vec<Running>,
+    counts: EngineCounts,
+}
+
+impl Engine {
+    /// An idle engine with a cold cache.
+    #[must_use]
+    pub fn new(limits: EngineLimits, profile: EngineProfile) -> Self {
+        let cache = PrefixCache::new(limits.num_gpu_blocks);
+        Self {
+            limits,
+            profile,
+            cache,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            counts: EngineCounts::default(),
+        }
+    }
+
+    /// Queues a request.
+    pub fn add(&mut self, sequence: Sequence) {
+        self.waiting.push_back(Running {
+            sequence,
+            computed: 0,
+            cached: 0,
+            generated: 0,
+            named: 0,
+            unnamed: 0,
+            scheduled: 0,
+            is_counted: false,
+        });
+    }
+
+    /// Drops a request, wherever it is.
+    pub fn abort(&mut self, id: u64) {
+        self.waiting.retain(|waiting| waiting.sequence.id != id);
+        if let Some(place) = self
+            .running
+            .iter()
+            .position(|running| running.sequence.id == id)
+        {
+            let mut gone = self.running.remove(place);
+            free(&mut self.cache, &mut gone);
+        }
+    }
+
+    /// Plans a step and gives the time it takes; `None` when there is nothing to do.
+    pub fn begin_step(&mut self) -> Option<std::time::Duration> {
+        let mut budget = self.limits.max_num_batched_tokens;
+        let mut work = StepWork::default();
+        let preempted = self.schedule_running(&mut budget, &mut work);
+        if !preempted {
+            self.schedule_waiting(&mut budget, &mut work);
+        }
+        (work != StepWork::default()).then(|| self.profile.step(work))
+    }
+
+    /// Ends the step; gives the tokens that it made.
+    pub fn end_step(&mut self) -> Vec<Token> {
+        self.counts.steps += 1;
+        let mut tokens = Vec::new();
+        for running in &mut self.running {
+            running.computed += std::mem::take(&mut running.scheduled);
+            // The last computed position gives the next token.
+            if running.computed == running.known() {
+                if running.generated == 0 {
+                    self.counts.prompt_tokens += running.sequence.prompt_tokens;
+                }
+                tokens.push(running.make_token());
+            }
+        }
+        self.counts.generation_tokens += u64::try_from(tokens.len()).unwrap_or(0);
+        let (cache, is_done) = (&mut self.cache, |r: &Running| {
+            r.generated >= r.sequence.max_tokens
+        });
+        self.running
+            .extract_if(.., |running| is_done(running))
+            .for_each(|mut done| free(cache, &mut done));
+        tokens
+    }
+
+    /// Sequences that run.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Sequences that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Share of the KV cache in use.
+    #[must_use]
+    pub fn cache_usage(&self) -> f64 {
+        self.cache.usage()
+    }
+
+    /// Totals.
+    #[must_use]
+    pub fn counts(&self) -> EngineCounts {
+        self.counts
+    }
+
+    /// True when a running sequence had to be thrown back.
+    fn schedule_running(&mut self, budget: &mut u64, work: &mut StepWork) -> bool {
+        let mut preempted = false;
+        let mut place = 0;
+        while place < self.running.len() && *budget > 0 {
+            let wanted = (self.running[place].known() - self.running[place].computed).min(*budget);
+            while !extend(&mut self.cache, &mut self.running[place], wanted)
+                && self.running.len() > place
+            {
+                self.preempt_last();
+                preempted = true;
+                if self.running.len() <= place {
+                    return preempted;
+                }
+            }
+            schedule(&mut self.running[place], wanted, budget, work);
+            place += 1;
+        }
+        preempted
+    }
+
+    fn preempt_last(&mut self) {
+        let Some(mut last) = self.running.pop() else {
+            return;
+        };
+        free(&mut self.cache, &mut last);
+        last.computed = 0;
+        last.scheduled = 0;
+        self.counts.preemptions += 1;
+        self.waiting.push_front(last);
+    }
+
+    fn schedule_waiting(&mut self, budget: &mut u64, work: &mut StepWork) {
+        while *budget > 0 && self.running.len() < self.limits.max_num_seqs {
+            let Some(mut next) = self.waiting.pop_front() else {
+                return;
+            };
+            take_cached(&mut self.cache, &mut next);
+            let wanted = (next.known() - next.computed).min(*budget);
+            if !extend(&mut self.cache, &mut next, wanted) {
+                free(&mut self.cache, &mut next);
+                next.computed = 0;
+                self.waiting.push_front(next);
+                return;
+            }
+            self.count_lookup(&mut next);
+            schedule(&mut next, wanted, budget, work);
+            self.running.push(next);
+        }
+    }
+
+    fn count_lookup(&mut self, running: &mut Running) {
+        if !std::mem::replace(&mut running.is_counted, true) {
+            running.cached = running.computed;
+            self.counts.queries += running.sequence.prompt_tokens;
+            self.counts.hits += running.computed;
+        }
+    }
+}
+
+impl Running {
+    /// Tokens whose KV is needed for the next token.
+    fn known(&self) -> u64 {
+        self.sequence.prompt_tokens + self.generated
+    }
+
+    fn make_token(&mut self) -> Token {
+        let number = self.generated;
+        self.generated += 1;
+        let is_last = self.generated >= self.sequence.max_tokens;
+        Token {
+            id: self.sequence.id,
+            number,
+            cached: self.cached,
+            is_last,
+        }
+    }
+}
+
+/// Takes the blocks of the prompt that are in the cache. The last token is always computed, or there would be no answer.
+fn take_cached(cache: &mut PrefixCache, running: &mut Running) {
+    let most = usize::try_from(running.sequence.prompt_tokens.saturating_sub(1) / BLOCK_TOKENS)
+        .unwrap_or(usize::MAX);
+    let matched = cache.matched(&running.sequence.hashes).min(most);
+    for hash in &running.sequence.hashes[..matched] {
+        cache.take(*hash);
+    }
+    running.named = matched;
+    running.computed = matched as u64 * BLOCK_TOKENS;
+}
+
+/// Takes the blocks that `tokens` more need; false when there is no room.
+fn extend(cache: &mut PrefixCache, running: &mut Running, tokens: u64) -> bool {
+    let needed =
+        usize::try_from((running.computed + tokens).div_ceil(BLOCK_TOKENS)).unwrap_or(usize::MAX);
+    while running.named + running.unnamed < needed {
+        let hash = running
+            .sequence
+            .hashes
+            .get(running.named)
+            .filter(|_| running.unnamed == 0);
+        let has_room = match hash {
+            Some(hash) => cache.take(*hash),
+            None => cache.take_unnamed(),
+        };
+        if !has_room {
+            return false;
+        }
+        running.named += usize::from(hash.is_some());
+        running.unnamed += usize::from(hash.is_none());
+    }
+    true
+}
+
+fn schedule(running: &mut Running, tokens: u64, budget: &mut u64, work: &mut StepWork) {
+    running.scheduled = tokens;
+    *budget -= tokens;
+    if running.generated > 0 && tokens == 1 {
+        work.add_decode(running.computed);
+    } else {
+        work.add_prefill(running.computed, tokens);
+    }
+}
+
+fn free(cache: &mut PrefixCache, running: &mut Running) {
+    cache.free(&running.sequence.hashes[..running.named], running.unnamed);
+    running.named = 0;
+    running.unnamed = 0;
+}
+
+#[cfg(test)]
+mod tests;

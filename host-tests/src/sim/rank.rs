@@ -1,0 +1,284 @@
+//! The inside of a simulated rank: an engine, driven by the clock, and who waits for its tokens.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::PodsConfig;
+use super::engine::{Engine, EngineCounts, Sequence, Token};
+use super::fault::Fault;
+use super::http_metrics;
+use super::metrics::Metrics;
+use super::prompt::TokenizedPrompt;
+
+/// What a rank is doing and has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RankStats {
+    /// HTTP requests whose answer is not finished.
+    pub open_requests: usize,
+    /// Requests in the batch.
+    pub running: usize,
+    /// Requests in the queue.
+    pub waiting: usize,
+    /// Share of the KV cache in use.
+    pub cache_usage: f64,
+    /// Totals of the engine.
+    pub counts: EngineCounts,
+}
+
+/// State that the HTTP side, the engine's task and the handle share.
+#[derive(Debug)]
+pub(super) struct Rank {
+    pub(super) address: SocketAddr,
+    pub(super) config: PodsConfig,
+    pub(super) fault: watch::Sender<Fault>,
+    pub(super) open_requests: AtomicUsize,
+    inner: Mutex<Inner>,
+    work: Notify,
+    next_id: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    listeners: HashMap<u64, mpsc::UnboundedSender<Token>>,
+    metrics: Metrics,
+}
+
+/// Tokens of one request, as they come; dropping it aborts the request.
+#[derive(Debug)]
+pub(super) struct Answer {
+    rank: Arc<Rank>,
+    id: u64,
+    tokens: mpsc::UnboundedReceiver<Token>,
+    asked: Instant,
+    first: Option<Instant>,
+    last: Option<Instant>,
+    prompt_tokens: u64,
+    received: u64,
+    max_tokens: u64,
+}
+
+impl Rank {
+    pub(super) fn new(address: SocketAddr, config: PodsConfig) -> Self {
+        Self {
+            address,
+            inner: Mutex::new(Inner::new(&config)),
+            config,
+            fault: watch::Sender::new(Fault::None),
+            open_requests: AtomicUsize::new(0),
+            work: Notify::new(),
+            next_id: AtomicU64::new(1),
+        }
+    }
+
+    /// Starts anew: cold cache, counters at zero; requests under way never get another token.
+    pub(super) fn restart(&self) {
+        *self.inner() = Inner::new(&self.config);
+    }
+
+    pub(super) fn stats(&self) -> RankStats {
+        let inner = self.inner();
+        RankStats {
+            open_requests: self.open_requests.load(Ordering::Relaxed),
+            running: inner.engine.running(),
+            waiting: inner.engine.waiting(),
+            cache_usage: inner.engine.cache_usage(),
+            counts: inner.engine.counts(),
+        }
+    }
+
+    /// The page for `/metrics`.
+    pub(super) fn metrics_page(&self) -> String {
+        let stats = self.stats();
+        self.inner().metrics.page(&stats, &self.config)
+    }
+
+    pub(super) fn fault(&self) -> Fault {
+        *self.fault.borrow()
+    }
+
+    /// Waits while the rank hangs.
+    pub(super) async fn until_it_answers(&self) {
+        let _ = self
+            .fault
+            .subscribe()
+            .wait_for(|fault| *fault != Fault::Hanging)
+            .await;
+    }
+
+    pub(super) fn note_http(&self, answered: &http_metrics::Answered) {
+        let mut inner = self.inner();
+        inner.metrics.http.note(answered);
+        inner
+            .metrics
+            .observe("http_request_duration_highr_seconds", answered.seconds);
+    }
+
+    /// Queues a prompt.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        prompt: &TokenizedPrompt,
+        max_tokens: u64,
+        asked: Instant,
+    ) -> Answer {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let (sender, tokens) = mpsc::unbounded_channel();
+        let (hashes, prompt_tokens) = (prompt.hashes.clone(), prompt.tokens);
+        let mut inner = self.inner();
+        inner.listeners.insert(id, sender);
+        inner.engine.add(Sequence {
+            id,
+            hashes,
+            prompt_tokens,
+            max_tokens,
+        });
+        drop(inner);
+        self.work.notify_one();
+        Answer {
+            rank: self.clone(),
+            id,
+            tokens,
+            asked,
+            first: None,
+            last: None,
+            prompt_tokens,
+            received: 0,
+            max_tokens,
+        }
+    }
+
+    /// Steps the engine for ever.
+    ///
+    /// Steps are shorter than the timer is exact, so each is measured from the planned end of the last: lateness does
+    /// not add up.
+    pub(super) async fn run(self: Arc<Self>) {
+        let mut planned_end = Instant::now();
+        loop {
+            let step = self.inner().engine.begin_step();
+            let Some(step) = step else {
+                self.work.notified().await;
+                planned_end = Instant::now();
+                continue;
+            };
+            planned_end += step.mul_f64(self.fault().slowness());
+            sleep_until(planned_end).await;
+            self.inner().end_step();
+        }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn new(config: &PodsConfig) -> Self {
+        Self {
+            engine: Engine::new(config.limits(), config.engine),
+            listeners: HashMap::new(),
+            metrics: Metrics::default(),
+        }
+    }
+
+    fn end_step(&mut self) {
+        let tokens = self.engine.end_step();
+        self.metrics
+            .observe("vllm:iteration_tokens_total", tokens.len() as f64);
+        for token in tokens {
+            if let Some(listener) = self.listeners.get(&token.id) {
+                let _ = listener.send(token);
+            }
+            if token.is_last {
+                self.listeners.remove(&token.id);
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// A number that no other answer of the rank has.
+    pub(super) fn number(&self) -> u64 {
+        self.id
+    }
+
+    /// The next token; `None` after the last, and when the rank was restarted.
+    pub(super) async fn next(&mut self) -> Option<Token> {
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Token>> {
+        let token = ready!(self.tokens.poll_recv(context));
+        if let Some(token) = token {
+            self.received += 1;
+            self.note(token);
+        }
+        Poll::Ready(token)
+    }
+
+    fn note(&mut self, token: Token) {
+        let now = Instant::now();
+        let mut inner = self.rank.inner();
+        let metrics = &mut inner.metrics;
+        match self.last.replace(now) {
+            Some(last) => metrics.observe(
+                "vllm:inter_token_latency_seconds",
+                (now - last).as_secs_f64(),
+            ),
+            None => metrics.observe(
+                "vllm:time_to_first_token_seconds",
+                (now - self.asked).as_secs_f64(),
+            ),
+        }
+        let first = *self.first.get_or_insert(now);
+        if token.is_last {
+            let decode = (now - first).as_secs_f64();
+            metrics.finished("length");
+            metrics.observe(
+                "vllm:e2e_request_latency_seconds",
+                (now - self.asked).as_secs_f64(),
+            );
+            metrics.observe(
+                "vllm:request_inference_time_seconds",
+                (now - self.asked).as_secs_f64(),
+            );
+            metrics.observe(
+                "vllm:request_prefill_time_seconds",
+                (first - self.asked).as_secs_f64(),
+            );
+            metrics.observe("vllm:request_queue_time_seconds", 0.0);
+            metrics.observe("vllm:request_decode_time_seconds", decode);
+            metrics.observe(
+                "vllm:request_time_per_output_token_seconds",
+                decode / (self.received.max(2) - 1) as f64,
+            );
+            metrics.observe("vllm:request_prompt_tokens", self.prompt_tokens as f64);
+            metrics.observe("vllm:request_generation_tokens", self.received as f64);
+            metrics.observe(
+                "vllm:request_max_num_generation_tokens",
+                self.received as f64,
+            );
+            metrics.observe("vllm:request_params_max_tokens", self.max_tokens as f64);
+            metrics.observe("vllm:request_params_n", 1.0);
+            metrics.observe(
+                "vllm:request_prefill_kv_computed_tokens",
+                (self.prompt_tokens - token.cached) as f64,
+            );
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let mut inner = self.rank.inner();
+        if inner.listeners.remove(&self.id).is_some() {
+            inner.engine.abort(self.id);
+            inner.metrics.finished("abort");
+        }
+    }
+}

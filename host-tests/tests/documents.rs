@@ -1,0 +1,177 @@
+//! What the READMEs and manifests say is true: paths exist, configurations parse with the real code.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use host_tests::bootstrap::{Bootstrap, module_configurations};
+use host_tests::repository;
+use routing::{Config, FilterConfig, RawConfig};
+
+const FOLDERS: [&str; 4] = [".", "plugins", "host-tests", "manifests"];
+
+fn documents() -> Vec<PathBuf> {
+    let readme = |folder: &&str| repository::root().join(folder).join("README.md");
+    let mut paths: Vec<PathBuf> = FOLDERS.iter().map(readme).collect();
+    paths.push(repository::root().join("host-tests/data/README.md"));
+    paths
+}
+
+fn text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Fenced blocks of a language.
+fn blocks<'a>(document: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("```{language}\n");
+    document
+        .split(fence.as_str())
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect()
+}
+
+/// Words in backticks that look like a path of the repository: with a slash, of plain characters.
+fn paths(document: &str) -> Vec<&str> {
+    let is_path = |word: &&str| {
+        let plain = word
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+        plain && word.contains('/') && !word.starts_with('/') && !word.starts_with("target/")
+    };
+    let odd_pieces = document.split('`').skip(1).step_by(2);
+    odd_pieces.filter(is_path).collect()
+}
+
+#[test]
+fn every_path_in_a_readme_exists() -> Result<()> {
+    for document in documents() {
+        let folder = document.parent().context("a README is in a folder")?;
+        let text = text(&document)?;
+        for path in paths(&text) {
+            let exists = folder.join(path).exists() || repository::root().join(path).exists();
+            ensure!(
+                exists,
+                "{} speaks of {path}, which is not there",
+                document.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_link_in_a_readme_leads_somewhere() -> Result<()> {
+    for document in documents() {
+        let folder = document.parent().context("a README is in a folder")?;
+        let text = text(&document)?;
+        let targets = text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next());
+        for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
+            ensure!(
+                folder.join(target).exists(),
+                "{} links to {target}",
+                document.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_configuration_in_a_readme_is_accepted() -> Result<()> {
+    let mut seen = 0;
+    for document in documents() {
+        let text = text(&document)?;
+        for block in blocks(&text, "json")
+            .iter()
+            .filter(|block| block.contains("\"filter\""))
+        {
+            let parsed = FilterConfig::parse(block.as_bytes());
+            ensure!(
+                parsed.is_ok(),
+                "{}: {parsed:?} in\n{block}",
+                document.display()
+            );
+            seen += 1;
+        }
+    }
+    ensure!(seen > 0, "no README shows a configuration");
+    Ok(())
+}
+
+#[test]
+fn the_configuration_table_names_every_field_with_its_default() -> Result<()> {
+    let readme = repository::read("README.md")?;
+    let mut raw = RawConfig {
+        ranks: Some(vec!["10.0.0.1:8000".to_string()]),
+        ..RawConfig::default()
+    };
+    let by_default = Config::try_from(raw.clone())?;
+    for row in readme.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let Some((field, rest)) = row.split_once("` | ") else {
+            continue;
+        };
+        let Some(value) = rest
+            .split(" | ")
+            .next()
+            .and_then(|cell| cell.parse::<f64>().ok())
+        else {
+            continue;
+        };
+        let json = serde_json::json!({ field: if value.fract() == 0.0 { serde_json::json!(value as u64) } else { value.into() } });
+        raw = serde_json::from_value(json)
+            .with_context(|| format!("the table has a field {field}"))?;
+        raw.ranks = Some(vec!["10.0.0.1:8000".to_string()]);
+        ensure!(
+            Config::try_from(raw.clone())? == by_default,
+            "{value} is not the default of {field}"
+        );
+    }
+    for field in [
+        "pool",
+        "ranks",
+        "decideAfterBytes",
+        "decideAfterIdleMs",
+        "blockBytes",
+        "rankCapacityTokens",
+        "missWeight",
+        "prefillTokensPerSecond",
+        "inFlightCostMs",
+    ] {
+        ensure!(
+            readme.contains(&format!("| `{field}` | ")),
+            "the table of README.md lacks {field}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn every_envoy_manifest_configures_the_module_rightly() -> Result<()> {
+    let folder = repository::root().join("manifests/envoy");
+    let mut modules = 0;
+    for file in std::fs::read_dir(folder)? {
+        let name = file?.file_name().to_string_lossy().into_owned();
+        let bootstrap = Bootstrap::read(&name)?;
+        for configuration in module_configurations(&bootstrap) {
+            let parsed = FilterConfig::parse(configuration.as_bytes());
+            ensure!(parsed.is_ok(), "{name}: {parsed:?}");
+            modules += 1;
+        }
+    }
+    ensure!(modules >= 2, "no manifest has the module");
+    Ok(())
+}
+
+#[test]
+fn the_repository_names_one_pair_of_envoys() -> Result<()> {
+    let script = repository::read("scripts/setup-envoy")?;
+    let versions = format!("versions=({})", repository::ENVOY_VERSIONS.join(" "));
+    ensure!(
+        script.contains(&versions),
+        "scripts/setup-envoy does not have {versions}"
+    );
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! What the filters ask of Envoy, with every status in one place.
+//!
+//! The SDK panics on statuses it does not expect, and a panic costs the worker its VM. So each call here is only
+//! made in a phase in which it cannot fail that way; the phase is said with it.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::{BufferType, LogLevel, MapType};
+
+/// Milliseconds since the epoch; 0 if the host has no clock. Any phase.
+pub(crate) fn now_ms() -> u64 {
+    let now = hostcalls::get_current_time().ok();
+    let since_epoch = now
+        .and_then(|now| now.duration_since(UNIX_EPOCH).ok())
+        .unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A request header as bytes. Only in the request headers callback.
+pub(crate) fn request_header(name: &str) -> Option<Vec<u8>> {
+    hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name)
+        .ok()
+        .flatten()
+}
+
+/// Removes every value of a request header. Only while the headers are at hand or held.
+pub(crate) fn remove_request_header(name: &str) {
+    let _ = hostcalls::remove_map_value(MapType::HttpRequestHeaders, name);
+}
+
+/// Replaces a request header. Only while the headers are at hand or held.
+pub(crate) fn set_request_header(name: &str, value: &str) {
+    let _ = hostcalls::set_map_value(MapType::HttpRequestHeaders, name, Some(value));
+}
+
+/// Bytes of the chunk at hand. Only in the request body callback.
+pub(crate) fn request_body(start: usize, bytes: usize) -> Vec<u8> {
+    hostcalls::get_buffer(BufferType::HttpRequestBody, start, bytes)
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
+
+/// The configuration of the plugin. Only while configuring.
+pub(crate) fn plugin_configuration() -> Vec<u8> {
+    hostcalls::get_buffer(BufferType::PluginConfiguration, 0, usize::MAX)
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
+
+/// A word that another filter left on the stream. Any phase of a stream.
+pub(crate) fn stream_mark(name: &str) -> Option<u32> {
+    let bytes = hostcalls::get_property(vec![name]).ok().flatten()?;
+    Some(u32::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// Leaves a word on the stream; a second word under one name is refused by the host with a status that the SDK
+/// panics on, so look first.
+pub(crate) fn set_stream_mark(name: &str, word: u32) {
+    let _ = hostcalls::set_property(vec![name], Some(&word.to_le_bytes()));
+}
+
+/// Lets the calls that follow act on another stream of this VM; false when it is gone.
+pub(crate) fn act_on(context: u32) -> bool {
+    hostcalls::set_effective_context(context).is_ok()
+}
+
+/// Lets a held request go on. Only after [`act_on`] a stream whose headers are held.
+pub(crate) fn resume_request() {
+    let _ = hostcalls::resume_http_request();
+}
+
+/// Calls `on_tick` of the root at hand at this period. Only in a root's callbacks.
+pub(crate) fn tick_every(period_ms: u64) {
+    let _ = hostcalls::set_tick_period(Duration::from_millis(period_ms));
+}
+
+/// Lets the module say as much as Envoy's own log level for wasm wants to hear.
+pub(crate) fn follow_log_level() {
+    proxy_wasm::set_log_level(hostcalls::get_log_level().unwrap_or(LogLevel::Info));
+}
+
+/// How often a lost race for a number is run again: each loser had a winner, and workers start within moments.
+const NUMBER_TRIES: usize = 64;
+
+/// A number that no other caller in this Envoy has, or 0 when the races were lost. Any phase.
+pub(crate) fn unique_number(key: &str) -> u64 {
+    for _ in 0..NUMBER_TRIES {
+        let Ok((bytes, version)) = hostcalls::get_shared_data(key) else {
+            return 0;
+        };
+        let last = bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+        let next = last.unwrap_or(0).saturating_add(1);
+        if version.is_none() {
+            // Nothing compares with an absent key: seed it, and race for the seeded value.
+            let _ = hostcalls::set_shared_data(key, Some(&0u64.to_le_bytes()), None);
+        } else if hostcalls::set_shared_data(key, Some(&next.to_le_bytes()), version).is_ok() {
+            return next;
+        }
+    }
+    0
+}

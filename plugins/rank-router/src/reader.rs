@@ -1,0 +1,97 @@
+//! The first filter: sees every chunk of a body pass and reads the prompt from it.
+
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+
+use crate::{host, prompt_request, worker};
+
+/// Bytes taken into the VM at once: a few frames, so that a chunk of any size costs bounded memory.
+const SLICE_BYTES: usize = 64 * 1024;
+
+/// A stream, as the reader sees it. It passes everything on and changes nothing.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    id: u32,
+    is_open: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(id: u32) -> Self {
+        Self { id, is_open: false }
+    }
+
+    fn open(&mut self) {
+        let Some(endpoint) = prompt_request::endpoint() else {
+            return;
+        };
+        let mark = worker::with(|worker| worker.mark().to_string());
+        // Another reader came first: one is enough.
+        if host::stream_mark(&mark).is_some() {
+            return;
+        }
+        host::set_stream_mark(&mark, self.id);
+        let body_bytes = prompt_request::body_bytes();
+        worker::with(|worker| worker.exchanges.open(self.id, endpoint, body_bytes));
+        self.is_open = true;
+    }
+
+    fn read(&self, chunk_bytes: usize) {
+        let now_ms = host::now_ms();
+        let starts = (0..chunk_bytes).step_by(SLICE_BYTES);
+        let mut slices = starts.map(|start| {
+            host::request_body(start, SLICE_BYTES.min(chunk_bytes.saturating_sub(start)))
+        });
+        let is_due = slices
+            .any(|slice| worker::with(|worker| worker.exchanges.feed(self.id, &slice, now_ms)));
+        ring_if(is_due);
+    }
+
+    fn end_body(&self) {
+        ring_if(worker::with(|worker| worker.exchanges.end_body(self.id)));
+    }
+
+    fn is_reading(&self) -> bool {
+        self.is_open && worker::with(|worker| worker.exchanges.is_reading(self.id))
+    }
+}
+
+fn ring_if(is_due: bool) {
+    if is_due {
+        worker::with(|worker| worker.bells.ring());
+    }
+}
+
+impl Context for Reader {
+    fn on_done(&mut self) -> bool {
+        if self.is_open {
+            worker::with(|worker| worker.close(self.id));
+        }
+        true
+    }
+}
+
+impl HttpContext for Reader {
+    fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
+        if !end_of_stream {
+            self.open();
+        }
+        Action::Continue
+    }
+
+    fn on_http_request_body(&mut self, chunk_bytes: usize, end_of_stream: bool) -> Action {
+        if self.is_reading() {
+            self.read(chunk_bytes);
+            if end_of_stream {
+                self.end_body();
+            }
+        }
+        Action::Continue
+    }
+
+    fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
+        if self.is_reading() {
+            self.end_body();
+        }
+        Action::Continue
+    }
+}

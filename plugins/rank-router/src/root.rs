@@ -1,0 +1,116 @@
+//! The filter itself: takes its configuration and makes its streams.
+
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+use routing::{Config, ConfigErrors, FilterConfig};
+
+use crate::picker::Picker;
+use crate::reader::Reader;
+use crate::{bell, host, worker};
+
+/// Which of the two filters this root was configured to be.
+#[derive(Debug)]
+enum Filter {
+    Unconfigured,
+    Reader,
+    Picker(Rc<str>),
+}
+
+/// One configured filter in one VM.
+#[derive(Debug)]
+pub struct Root {
+    id: u32,
+    filter: Filter,
+}
+
+impl Root {
+    /// A root that is not configured yet.
+    #[must_use]
+    pub fn new(id: u32) -> Self {
+        Self {
+            id,
+            filter: Filter::Unconfigured,
+        }
+    }
+
+    fn become_picker(&mut self, config: Config) {
+        log::info!("rank-router: picker of {config}");
+        host::tick_every((config.decide_after_idle_ms() / 2).max(1));
+        self.leave();
+        let pool = worker::with(|worker| {
+            let name = format!("rank_router.bell.{}.{}", worker.vm(), self.id);
+            worker.bells.hang(self.id, &name);
+            Some(worker.join_pool(config))
+        });
+        self.filter = pool.map_or(Filter::Unconfigured, Filter::Picker);
+    }
+
+    fn leave(&mut self) {
+        if let Filter::Picker(pool) = std::mem::replace(&mut self.filter, Filter::Unconfigured) {
+            worker::with(|worker| worker.leave_pool(&pool));
+        }
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        self.leave();
+        worker::with(|worker| worker.bells.take_down(self.id));
+    }
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _bytes: usize) -> bool {
+        host::follow_log_level();
+        match FilterConfig::parse(&host::plugin_configuration()) {
+            Ok(FilterConfig::Reader) => self.filter = Filter::Reader,
+            Ok(FilterConfig::Picker(config)) => self.become_picker(*config),
+            Err(errors) => return refuse(&errors),
+        }
+        true
+    }
+
+    fn on_queue_ready(&mut self, queue: u32) {
+        bell::drain(queue);
+        worker::decide_due(self.id);
+    }
+
+    fn on_tick(&mut self) {
+        host::follow_log_level();
+        let now_ms = host::now_ms();
+        worker::with(|worker| worker.exchanges.expire(now_ms));
+        worker::decide_due(self.id);
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(match &self.filter {
+            Filter::Unconfigured => Box::new(Bystander),
+            Filter::Reader => Box::new(Reader::new(id)),
+            Filter::Picker(pool) => Box::new(Picker::new(id, pool.clone())),
+        })
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+/// Logs each mistake on its own line; the host then refuses the configuration.
+fn refuse(errors: &ConfigErrors) -> bool {
+    errors
+        .0
+        .iter()
+        .for_each(|error| log::error!("rank-router: {error}"));
+    false
+}
+
+/// A stream of a filter without configuration: everything passes.
+#[derive(Debug)]
+struct Bystander;
+
+impl Context for Bystander {}
+impl HttpContext for Bystander {}

@@ -1,0 +1,160 @@
+//! Remembers which ranks were sent which blocks, as a stand-in for what their KV caches hold.
+//!
+//! Each rank has a clock that counts the blocks newly sent to it. A block is alive for a rank while fewer blocks
+//! than the rank's capacity came after the block's last use: a least-recently-used cache without lists. Within one
+//! prompt the last block counts as the oldest, because vLLM frees a sequence from its end, so a prefix loses its
+//! leaves before its root. A rank matches as many blocks as it holds without a gap from the first on.
+//!
+//! Memory is bounded by `max_blocks` (about 45 bytes each where at most two ranks hold a block). Dead entries are
+//! swept a few at a time with each insertion; when all are alive the oldest of a few goes. Cost of a look-up: one
+//! probe per block until no rank goes on, and the holders of each block.
+
+mod slots;
+
+use crate::RankId;
+use slots::Slots;
+
+/// What a rank has been sent, counted in blocks.
+#[derive(Clone, Copy, Debug, Default)]
+struct RankClock {
+    inserted: u32,
+    capacity: u32,
+    /// How often the rank was forgotten.
+    life: u16,
+}
+
+impl RankClock {
+    /// Blocks that can still come to the rank before it loses this one; 0 when it is lost.
+    fn youth(self, holder: &Holder) -> u32 {
+        if holder.life != self.life {
+            return 0;
+        }
+        self.capacity
+            .saturating_sub(self.inserted.wrapping_sub(holder.touched))
+    }
+}
+
+/// A rank that was sent a block, and its clock at the time.
+#[derive(Clone, Copy, Debug, Default)]
+struct Holder {
+    rank: u16,
+    life: u16,
+    touched: u32,
+}
+
+/// The index of one pool.
+#[derive(Debug)]
+pub struct PrefixIndex {
+    clocks: Vec<RankClock>,
+    slots: Slots,
+}
+
+impl PrefixIndex {
+    /// An empty index of at most `max_blocks` (at least 1) blocks.
+    #[must_use]
+    pub fn new(max_blocks: usize) -> Self {
+        Self {
+            clocks: Vec::new(),
+            slots: Slots::new(max_blocks),
+        }
+    }
+
+    /// Makes `rank` known with room for `capacity_blocks`; a smaller capacity than before drops the oldest.
+    pub fn set_capacity(&mut self, rank: RankId, capacity_blocks: u32) {
+        let needed = rank.index().saturating_add(1);
+        self.clocks
+            .resize(self.clocks.len().max(needed), RankClock::default());
+        if let Some(clock) = self.clocks.get_mut(rank.index()) {
+            clock.capacity = capacity_blocks;
+        }
+    }
+
+    /// Forgets all that `rank` holds, at once: its cache is cold.
+    pub fn forget(&mut self, rank: RankId) {
+        if let Some(clock) = self.clocks.get_mut(rank.index()) {
+            clock.life = clock.life.wrapping_add(1);
+        }
+    }
+
+    /// Counts into `depths`, by rank, how many of the first blocks each rank holds without a gap.
+    pub fn match_depths(&self, blocks: impl Iterator<Item = u64>, depths: &mut Vec<u32>) {
+        depths.clear();
+        depths.resize(self.clocks.len(), 0);
+        for (position, hash) in (0u32..).zip(blocks) {
+            let mut goes_on = false;
+            for holder in self.slots.holders(hash) {
+                let depth = depths
+                    .get_mut(usize::from(holder.rank))
+                    .filter(|depth| **depth == position);
+                if let Some(depth) = depth.filter(|_| self.is_alive(holder)) {
+                    *depth = position.saturating_add(1);
+                    goes_on = true;
+                }
+            }
+            if !goes_on {
+                return;
+            }
+        }
+    }
+
+    /// Notes that `rank`, which has to be known, is sent a prompt of these blocks; each is there once.
+    pub fn insert(&mut self, rank: RankId, blocks: &[u64]) {
+        let Some(clock) = self.clocks.get(rank.index()).copied() else {
+            return;
+        };
+        let held = blocks
+            .iter()
+            .take_while(|&&hash| self.holds(rank, hash))
+            .count();
+        let fresh = u32::try_from(blocks.len().saturating_sub(held)).unwrap_or(u32::MAX);
+        let now = clock.inserted.wrapping_add(fresh);
+        if let Some(clock) = self.clocks.get_mut(rank.index()) {
+            clock.inserted = now;
+        }
+        for (&hash, position) in blocks.iter().zip(0..clock.capacity) {
+            let touched = now.wrapping_sub(position);
+            self.slots.touch(
+                hash,
+                Holder {
+                    rank: rank.0,
+                    life: clock.life,
+                    touched,
+                },
+                &self.clocks,
+            );
+        }
+        (0..fresh).for_each(|_| self.slots.sweep(&self.clocks));
+    }
+
+    /// Blocks in memory, dead ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether nothing is in memory.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn is_alive(&self, holder: &Holder) -> bool {
+        youth(&self.clocks, holder) > 0
+    }
+
+    fn holds(&self, rank: RankId, hash: u64) -> bool {
+        self.slots
+            .holders(hash)
+            .iter()
+            .any(|holder| holder.rank == rank.0 && self.is_alive(holder))
+    }
+}
+
+fn youth(clocks: &[RankClock], holder: &Holder) -> u32 {
+    clocks
+        .get(usize::from(holder.rank))
+        .map_or(0, |clock| clock.youth(holder))
+}
+
+#[cfg(test)]
+mod tests;

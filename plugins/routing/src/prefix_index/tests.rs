@@ -1,0 +1,238 @@
+use super::*;
+
+const A: RankId = RankId(0);
+const B: RankId = RankId(1);
+
+fn index(capacity_blocks: u32) -> PrefixIndex {
+    let mut index = PrefixIndex::new(1000);
+    index.set_capacity(A, capacity_blocks);
+    index.set_capacity(B, capacity_blocks);
+    index
+}
+
+fn depths(index: &PrefixIndex, blocks: &[u64]) -> Vec<u32> {
+    let mut depths = Vec::new();
+    index.match_depths(blocks.iter().copied(), &mut depths);
+    depths
+}
+
+#[test]
+fn each_rank_matches_what_it_was_sent() {
+    let mut index = index(100);
+    index.insert(A, &[1, 2, 3]);
+    index.insert(B, &[1, 2, 9]);
+    assert_eq!(depths(&index, &[1, 2, 3, 4]), [3, 2]);
+    assert_eq!(depths(&index, &[7, 2, 3]), [0, 0]);
+}
+
+#[test]
+fn a_rank_over_its_capacity_loses_leaves_before_roots() {
+    let mut index = index(4);
+    index.insert(A, &[1, 2, 3]);
+    index.insert(A, &[11, 12]);
+    assert_eq!(depths(&index, &[1, 2, 3]), [2, 0]);
+    assert_eq!(depths(&index, &[11, 12]), [2, 0]);
+}
+
+#[test]
+fn a_prompt_larger_than_the_cache_keeps_its_start() {
+    let mut index = index(3);
+    index.insert(A, &[1, 2, 3, 4, 5]);
+    assert_eq!(depths(&index, &[1, 2, 3, 4, 5]), [3, 0]);
+    assert_eq!(index.len(), 3);
+}
+
+#[test]
+fn use_keeps_blocks_alive() {
+    let mut index = index(5);
+    index.insert(A, &[1, 2]);
+    index.insert(A, &[5, 6]);
+    index.insert(A, &[7]);
+    index.insert(A, &[1, 2]);
+    index.insert(A, &[8, 9, 10]);
+    assert_eq!(depths(&index, &[1, 2]), [2, 0]);
+    assert_eq!(depths(&index, &[5, 6]), [1, 0]);
+}
+
+#[test]
+fn use_does_not_make_other_blocks_older() {
+    let mut index = index(4);
+    index.insert(A, &[1, 2]);
+    index.insert(A, &[5, 6]);
+    (0..100).for_each(|_| index.insert(A, &[1, 2]));
+    assert_eq!(depths(&index, &[5, 6]), [2, 0]);
+}
+
+#[test]
+fn a_prompt_that_was_used_again_still_loses_its_leaves_first() {
+    let mut index = index(4);
+    index.insert(A, &[1, 2, 3]);
+    index.insert(A, &[1, 2, 3]);
+    index.insert(A, &[11, 12]);
+    assert_eq!(depths(&index, &[1, 2, 3]), [2, 0]);
+}
+
+#[test]
+fn a_conversation_that_grows_never_matches_more_than_the_cache_holds() {
+    let mut index = index(4);
+    for turn in 1..=6 {
+        let blocks: Vec<u64> = (1..=2 * turn).collect();
+        index.insert(A, &blocks);
+        assert!(
+            depths(&index, &blocks)[0] <= 4,
+            "{} of 4 blocks in turn {turn}",
+            depths(&index, &blocks)[0]
+        );
+    }
+}
+
+#[test]
+fn a_forgotten_rank_holds_nothing_and_learns_anew() {
+    let mut index = index(10);
+    index.insert(A, &[1, 2]);
+    index.insert(B, &[1, 2]);
+    index.forget(A);
+    assert_eq!(depths(&index, &[1, 2]), [0, 2]);
+    index.insert(A, &[1]);
+    assert_eq!(depths(&index, &[1, 2]), [1, 2]);
+}
+
+#[test]
+fn an_unknown_rank_is_ignored() {
+    let mut index = index(10);
+    index.insert(RankId(9), &[1]);
+    index.forget(RankId(9));
+    assert!(index.is_empty());
+}
+
+#[test]
+fn memory_is_bounded_though_every_block_is_alive() {
+    let mut index = PrefixIndex::new(50);
+    index.set_capacity(A, 1_000_000);
+    for start in 0..100u64 {
+        let blocks: Vec<u64> = (start * 10..start * 10 + 10).collect();
+        index.insert(A, &blocks);
+        assert!(index.len() <= 50);
+    }
+    assert_eq!(depths(&index, &[990, 991]), [2]);
+}
+
+#[test]
+fn dead_blocks_are_swept() {
+    let mut index = PrefixIndex::new(100_000);
+    index.set_capacity(A, 10);
+    for hash in 0..10_000u64 {
+        index.insert(A, &[hash]);
+    }
+    assert!(
+        index.len() < 100,
+        "{} blocks in memory, 10 of them alive",
+        index.len()
+    );
+}
+
+#[test]
+fn a_forgotten_rank_stays_cold_when_its_capacity_grows() {
+    let mut index = index(10);
+    index.insert(A, &[1, 2]);
+    index.forget(A);
+    index.set_capacity(A, 1_000_000);
+    assert_eq!(depths(&index, &[1, 2]), [0, 0]);
+    index.insert(A, &[3]);
+    assert_eq!(depths(&index, &[3]), [1, 0]);
+}
+
+#[test]
+fn a_rank_forgotten_many_times_stays_cold() {
+    let mut index = index(u32::MAX / 2);
+    index.insert(A, &[1, 2]);
+    for times in 1..9 {
+        index.forget(A);
+        assert_eq!(depths(&index, &[1, 2]), [0, 0], "forgotten {times} times");
+    }
+}
+
+#[test]
+fn less_capacity_drops_the_oldest() {
+    let mut index = index(10);
+    index.insert(A, &[1, 2, 3]);
+    index.insert(A, &[5, 6, 7]);
+    index.set_capacity(A, 4);
+    assert_eq!(depths(&index, &[1, 2, 3]), [1, 0]);
+    assert_eq!(depths(&index, &[5, 6, 7]), [3, 0]);
+    index.set_capacity(A, 0);
+    assert_eq!(depths(&index, &[5, 6, 7]), [0, 0]);
+}
+
+#[test]
+fn a_rank_matches_only_up_to_its_first_gap() {
+    let mut index = index(10);
+    index.insert(A, &[1, 2, 3, 4]);
+    index.insert(B, &[2, 3]);
+    assert_eq!(depths(&index, &[1, 2, 3, 4]), [4, 0]);
+    index.insert(B, &[4]);
+    index.insert(B, &[1]);
+    assert_eq!(depths(&index, &[1, 2, 3, 4]), [4, 4]);
+    index.forget(B);
+    index.insert(B, &[1, 2]);
+    index.insert(B, &[4]);
+    assert_eq!(depths(&index, &[1, 2, 3, 4]), [4, 2]);
+    assert_eq!(depths(&index, &[9, 1, 2]), [0, 0]);
+}
+
+#[test]
+fn nothing_is_matched_by_an_empty_prompt_and_in_an_empty_index() {
+    let mut index = index(10);
+    assert_eq!(depths(&index, &[1]), [0, 0]);
+    index.insert(A, &[]);
+    assert_eq!(depths(&index, &[]), [0, 0]);
+    assert_eq!((index.len(), index.is_empty()), (0, true));
+    assert!(depths(&PrefixIndex::new(0), &[1]).is_empty());
+}
+
+#[test]
+fn blocks_that_another_rank_holds_need_no_room() {
+    let mut index = PrefixIndex::new(4);
+    index.set_capacity(A, 100);
+    index.set_capacity(B, 100);
+    index.insert(A, &[1, 2, 3, 4]);
+    index.insert(B, &[1, 2, 3, 4]);
+    assert_eq!(depths(&index, &[1, 2, 3, 4]), [4, 4]);
+}
+
+#[test]
+fn a_full_index_evicts_the_leaves_of_the_oldest_prompt() {
+    let mut index = PrefixIndex::new(16);
+    index.set_capacity(A, 1000);
+    index.insert(A, &[1, 2, 3, 4, 5, 6, 7, 8]);
+    index.insert(A, &[11, 12, 13, 14, 15, 16, 17, 18]);
+    index.insert(A, &[21, 22, 23, 24]);
+    assert_eq!(depths(&index, &[1, 2, 3, 4, 5, 6, 7, 8]), [4]);
+    assert_eq!(depths(&index, &[11, 12, 13, 14, 15, 16, 17, 18]), [8]);
+    assert_eq!(depths(&index, &[21, 22, 23, 24]), [4]);
+}
+
+#[test]
+fn blocks_whose_hashes_differ_in_one_bit_are_told_apart() {
+    let mut index = index(1000);
+    index.insert(A, &[0]);
+    index.insert(B, &[u64::MAX]);
+    (0..64).for_each(|bit| assert_eq!(depths(&index, &[1 << bit]), [0, 0]));
+    assert_eq!(depths(&index, &[0]), [1, 0]);
+    assert_eq!(depths(&index, &[u64::MAX]), [0, 1]);
+}
+
+#[test]
+fn the_clock_may_wrap() {
+    let mut index = index(4);
+    index.clocks[0].inserted = u32::MAX - 2;
+    index.insert(A, &[1, 2]);
+    index.insert(A, &[5, 6, 7]);
+    assert_eq!(depths(&index, &[1, 2]), [1, 0]);
+    assert_eq!(depths(&index, &[5, 6, 7]), [3, 0]);
+}
+
+#[test]
+fn a_holder_is_as_small_as_the_memory_of_the_index_assumes() {
+    assert_eq!(size_of::<Holder>(), 8);
+}

@@ -1,0 +1,212 @@
+//! A prompt as the router sees it: chained block hashes and a length.
+
+use crate::{BlockStream, chain};
+
+/// Bytes of prompt text that make one token: a usual mean for English and code. Token ids count as text, too.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// Prompts that are equal this far start alike: about 1,024 tokens.
+const ANCHOR_BYTES: u32 = 4096;
+
+/// More than any model reads: a client can announce a body of any length, and must not seem to fill a rank with it.
+const MAX_ESTIMATED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A block of the prompt and everything before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Hash of the whole prompt up to the block's end.
+    pub chain_hash: u64,
+    /// Prompt bytes up to the block's end.
+    pub end_bytes: u32,
+}
+
+/// How the body's reading ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// The body was read to its end.
+    Whole,
+    /// The decision could not wait for the end; the prompt holds the leading blocks.
+    Cut,
+    /// The body is no JSON object, or breaks off; the rank will say so to the client.
+    Unreadable,
+}
+
+/// What was read of a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    /// The whole blocks, first to last; empty for a prompt shorter than a block and for an unreadable body.
+    pub blocks: Vec<Block>,
+    /// Length in bytes, estimated when the body was cut.
+    pub prompt_bytes: u64,
+    /// Hash of the prompt's start, for agreement among gateways.
+    pub anchor: u64,
+    /// How the reading ended.
+    pub body_end: BodyEnd,
+}
+
+impl Prompt {
+    /// Chains the blocks of the sections, in the order in which a template prints them, onto `seed`.
+    pub(crate) fn chained(seed: u64, sections: [&BlockStream; 2], body_end: BodyEnd) -> Self {
+        let mut blocks = Vec::with_capacity(sections.iter().map(|s| s.blocks().len()).sum());
+        let (mut chained, mut before_bytes, mut tail) = (seed, 0u32, None);
+        for section in sections {
+            chained = tail.take().map_or(chained, |tail| chain(chained, tail));
+            for raw in section.blocks() {
+                chained = chain(chained, raw.hash);
+                let end_bytes = before_bytes.saturating_add(raw.end_bytes);
+                blocks.push(Block {
+                    chain_hash: chained,
+                    end_bytes,
+                });
+            }
+            tail = section.tail();
+            before_bytes = before_bytes
+                .saturating_add(u32::try_from(section.prompt_bytes()).unwrap_or(u32::MAX));
+        }
+        let anchored = blocks
+            .iter()
+            .take_while(|block| block.end_bytes <= ANCHOR_BYTES)
+            .last()
+            .or(blocks.first());
+        let anchor = anchored.map_or(chain(chained, tail.unwrap_or(0)), |block| block.chain_hash);
+        Self {
+            blocks,
+            prompt_bytes: u64::from(before_bytes),
+            anchor,
+            body_end,
+        }
+    }
+
+    /// Scales the length of a cut prompt to a body of `body_bytes`, of which `seen_bytes` were read.
+    #[must_use]
+    pub fn scaled(mut self, seen_bytes: u64, body_bytes: Option<u64>) -> Self {
+        let Some(body_bytes) = body_bytes.filter(|&bytes| bytes > seen_bytes) else {
+            return self;
+        };
+        let scaled = self
+            .prompt_bytes
+            .saturating_mul(body_bytes)
+            .checked_div(seen_bytes);
+        self.prompt_bytes = scaled.unwrap_or(self.prompt_bytes).min(MAX_ESTIMATED_BYTES);
+        self
+    }
+
+    /// The prompt's length in tokens, estimated.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.prompt_bytes.div_ceil(BYTES_PER_TOKEN)
+    }
+
+    /// Tokens up to the end of the first `depth` blocks, estimated.
+    #[must_use]
+    pub fn tokens_in(&self, depth: usize) -> u64 {
+        let block = depth.checked_sub(1).and_then(|last| self.blocks.get(last));
+        block.map_or(0, |block| u64::from(block.end_bytes) / BYTES_PER_TOKEN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(block_bytes: usize, text: &[u8]) -> BlockStream {
+        let mut stream = BlockStream::new(block_bytes);
+        stream.push(text);
+        stream
+    }
+
+    fn chained(tools: &[u8], text: &[u8], block_bytes: usize) -> Prompt {
+        Prompt::chained(
+            7,
+            [&stream(block_bytes, tools), &stream(block_bytes, text)],
+            BodyEnd::Whole,
+        )
+    }
+
+    #[test]
+    fn every_block_is_chained_onto_all_before_it() {
+        let (tools, text) = (stream(4, b"toolsX"), stream(4, b"abcdefg"));
+        let prompt = Prompt::chained(7, [&tools, &text], BodyEnd::Whole);
+        let first = chain(7, tools.blocks()[0].hash);
+        let second = chain(chain(first, tools.tail().unwrap()), text.blocks()[0].hash);
+        let expected = [
+            Block {
+                chain_hash: first,
+                end_bytes: 4,
+            },
+            Block {
+                chain_hash: second,
+                end_bytes: 10,
+            },
+        ];
+        assert_eq!(prompt.blocks, expected);
+        assert_eq!(prompt.prompt_bytes, 13);
+    }
+
+    #[test]
+    fn tools_without_a_rest_are_followed_directly() {
+        let prompt = chained(b"tool", b"abcd", 4);
+        assert_eq!(
+            prompt
+                .blocks
+                .iter()
+                .map(|block| block.end_bytes)
+                .collect::<Vec<_>>(),
+            [4, 8]
+        );
+        assert_eq!(prompt.blocks, chained(b"", b"toolabcd", 4).blocks);
+    }
+
+    #[test]
+    fn a_prompt_below_a_block_has_an_anchor_of_its_own() {
+        let anchor = |text: &[u8]| chained(b"", text, 64).anchor;
+        assert_eq!(anchor(b"once"), anchor(b"once"));
+        assert_ne!(anchor(b"once"), anchor(b"twice"));
+        assert!(chained(b"", b"once", 64).blocks.is_empty());
+    }
+
+    #[test]
+    fn the_anchor_is_the_hash_of_the_start_and_of_nothing_behind_it() {
+        let text = |end: u8| [vec![b'a'; 9000], vec![end; 9000]].concat();
+        for (block_bytes, tools) in [(64, 0), (256, 100), (4096, 0), (4096, 100), (4096, 5000)] {
+            let anchor = |end| chained(&vec![b't'; tools], &text(end), block_bytes).anchor;
+            assert_eq!(
+                anchor(b'x'),
+                anchor(b'y'),
+                "blocks of {block_bytes} bytes, {tools} bytes of tools"
+            );
+        }
+        assert_ne!(
+            chained(b"", &[b'a'; 9000], 64).anchor,
+            chained(b"", &[b'b'; 9000], 64).anchor
+        );
+    }
+
+    #[test]
+    fn tokens_are_a_quarter_of_the_bytes() {
+        let prompt = chained(b"", b"abcdefghi", 4);
+        assert_eq!(prompt.tokens(), 3);
+        let up_to = [0, 1, 2, 3].map(|depth| prompt.tokens_in(depth));
+        assert_eq!(up_to, [0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn the_length_of_a_cut_prompt_is_scaled_to_the_announced_body() {
+        let scaled = |seen, body| chained(b"", b"abcdefgh", 4).scaled(seen, body).prompt_bytes;
+        assert_eq!(scaled(10, Some(100)), 80);
+        assert_eq!(scaled(10, None), 8);
+        assert_eq!(scaled(10, Some(10)), 8);
+        assert_eq!(scaled(10, Some(3)), 8);
+        assert_eq!(scaled(0, Some(100)), 8);
+    }
+
+    #[test]
+    fn an_absurd_announcement_does_not_count_as_an_absurd_prompt() {
+        let prompt = chained(b"", b"abcdefgh", 4).scaled(10, Some(u64::MAX));
+        assert!(
+            prompt.tokens() <= 32 * 1024 * 1024,
+            "{} tokens",
+            prompt.tokens()
+        );
+    }
+}
