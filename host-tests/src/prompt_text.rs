@@ -5,7 +5,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use crate::trace::{BLOCK_TOKENS, TraceRequest};
 
@@ -53,10 +53,41 @@ pub fn block_text(block: u64, tokens: u32) -> String {
     text
 }
 
+/// The body of a chat request, with its fields in the order in which OpenAI's Python client sends them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ChatRequest {
+    /// The prompt.
+    pub messages: Vec<ChatMessage>,
+    /// The model's name.
+    pub model: String,
+    /// Length of the answer.
+    pub max_tokens: u32,
+    /// Always streamed.
+    pub stream: bool,
+    /// Asks for usage in the last event.
+    pub stream_options: StreamOptions,
+}
+
+/// One message of a chat.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ChatMessage {
+    /// Who speaks.
+    pub role: &'static str,
+    /// What is said.
+    pub content: String,
+}
+
+/// What else to stream.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct StreamOptions {
+    /// An event with the usage at the end.
+    pub include_usage: bool,
+}
+
 /// A whole prompt as a chat request: the first block, which many share, as the system's message, the rest as the
 /// user's.
 #[must_use]
-pub fn chat_request(request: &TraceRequest, model: &str) -> Value {
+pub fn chat_request(request: &TraceRequest, model: &str) -> ChatRequest {
     let last = request.blocks.len().saturating_sub(1);
     let tokens = |place: usize| {
         let before = u32::try_from(place)
@@ -71,23 +102,29 @@ pub fn chat_request(request: &TraceRequest, model: &str) -> Value {
             BLOCK_TOKENS
         }
     };
-    let texts: Vec<String> = request
-        .blocks
-        .iter()
-        .enumerate()
+    let blocks = request.blocks.iter().enumerate();
+    let texts: Vec<String> = blocks
         .map(|(place, block)| block_text(*block, tokens(place)))
         .collect();
     let (system, user) = texts.split_at(1.min(texts.len()));
-    json!({
-        "model": model,
-        "messages": [
-            {"role": "system", "content": system.concat()},
-            {"role": "user", "content": user.concat()},
+    ChatRequest {
+        messages: vec![
+            ChatMessage {
+                role: "system",
+                content: system.concat(),
+            },
+            ChatMessage {
+                role: "user",
+                content: user.concat(),
+            },
         ],
-        "max_tokens": request.output_tokens.max(1),
-        "stream": true,
-        "stream_options": {"include_usage": true},
-    })
+        model: model.to_string(),
+        max_tokens: request.output_tokens.max(1),
+        stream: true,
+        stream_options: StreamOptions {
+            include_usage: true,
+        },
+    }
 }
 
 /// Cuts to exactly `bytes`, filling up where a letter would be split.
@@ -134,8 +171,12 @@ mod tests {
             blocks: vec![0, 5, 6],
         };
         let body = chat_request(&request, "m");
-        let length = |message: usize| body["messages"][message]["content"].as_str().unwrap().len();
-        assert_eq!((length(0), length(1)), (512 * 4, (1300 - 512) * 4));
-        assert_eq!(body["max_tokens"], 7);
+        let lengths: Vec<usize> = body
+            .messages
+            .iter()
+            .map(|message| message.content.len())
+            .collect();
+        assert_eq!(lengths, [512 * 4, (1300 - 512) * 4]);
+        assert_eq!(body.max_tokens, 7);
     }
 }

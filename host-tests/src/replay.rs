@@ -70,7 +70,8 @@ pub async fn replay(
     let mut running = JoinSet::new();
     let mut replayed = Replayed::default();
     for request in requests {
-        let body = Bytes::from(chat_request(request, model).to_string());
+        let body =
+            Bytes::from(serde_json::to_vec(&chat_request(request, model)).unwrap_or_default());
         let due = start + request.at.div_f64(speed);
         sleep_until(due).await;
         replayed.worst_lag = replayed.worst_lag.max(due.elapsed());

@@ -69,8 +69,9 @@ fn every_link_in_a_readme_leads_somewhere() -> Result<()> {
             .skip(1)
             .filter_map(|rest| rest.split(')').next());
         for target in targets.filter(|target| !target.contains("://") && !target.starts_with('#')) {
+            let path = target.split('#').next().unwrap_or(target);
             ensure!(
-                folder.join(target).exists(),
+                folder.join(path).exists(),
                 "{} links to {target}",
                 document.display()
             );

@@ -13,7 +13,6 @@ use host_tests::repository;
 use host_tests::scene::{ECHO, Reply, Scene};
 use host_tests::upload::{self, Pace};
 use hyper::Method;
-use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
 const MIB: usize = 1 << 20;
@@ -30,7 +29,7 @@ struct Case {
     pace: Pace,
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case {
         name: "20 KiB",
         bytes: 20 * 1024,
@@ -57,6 +56,11 @@ const CASES: [Case; 6] = [
         pace: Pace::ByteByByte,
     },
     Case {
+        name: "20 KiB, stops half-way",
+        bytes: 20 * 1024,
+        pace: Pace::StopsHalfWay,
+    },
+    Case {
         name: "4 MiB, stops half-way",
         bytes: 4 * MIB,
         pace: Pace::StopsHalfWay,
@@ -65,16 +69,14 @@ const CASES: [Case; 6] = [
 
 /// A chat request of exactly so many bytes.
 fn body(bytes: usize) -> Bytes {
-    let frame = json!({"model": "simulated", "messages": [{"role": "user", "content": ""}], "max_tokens": 1}).to_string();
-    let (head, tail) = frame
-        .split_once("\"\"")
-        .expect("the frame has an empty content");
-    let line = "The quick brown fox jumps over the lazy dog, over and over. ";
-    let mut body = format!("{head}\"");
-    while body.len() + tail.len() + 1 < bytes {
-        body.push_str(&line[..line.len().min(bytes - tail.len() - 1 - body.len())]);
+    const LINE: &str = "The quick brown fox jumps over the lazy dog, over and over. ";
+    const TAIL: &str = r#""}],"max_tokens":1}"#;
+    let mut body = r#"{"model":"simulated","messages":[{"role":"user","content":""#.to_string();
+    while body.len() + TAIL.len() < bytes {
+        let missing = bytes - TAIL.len() - body.len();
+        body.push_str(&LINE[..LINE.len().min(missing)]);
     }
-    Bytes::from(format!("{body}\"{tail}"))
+    Bytes::from(body + TAIL)
 }
 
 async fn send(scene: &Scene, protocol: Protocol, case: Case) -> Result<Reply> {

@@ -15,12 +15,17 @@ use host_tests::sim::{EngineProfile, PodsConfig, SimulatedPods};
 use host_tests::summary::{Figures, Summary};
 use host_tests::trace::{self, TraceRequest};
 use host_tests::{hit_rate, repository};
+use serde_json::{Map, Value};
 
 /// Two pods of eight ranks each, as `manifests/envoy` has them.
 const PODS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 1, 1), Ipv4Addr::new(127, 0, 1, 2)];
 const RANKS_PER_POD: u16 = 8;
 /// The trace starts with empty chats; a while later turns build on earlier ones.
 const SLICE_START: Duration = Duration::from_secs(600);
+/// The longest prompt of the trace has 126,195 tokens.
+const MAX_MODEL_LEN: u64 = 131_072;
+/// What the simulated ranks are like, as an operator would tell the picker.
+const PICKER: &str = r#"{"prefillTokensPerSecond": 50000}"#;
 const TRACE_SEED: u64 = 1;
 
 #[derive(Parser)]
@@ -30,13 +35,13 @@ struct Arguments {
     #[arg(long)]
     trace: Option<PathBuf>,
     /// Seconds that each of the two replays takes.
-    #[arg(long, default_value_t = 55)]
+    #[arg(long, default_value_t = 45)]
     seconds: u32,
     /// How many times as fast as in the trace requests come.
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 6.0)]
     speed: f64,
     /// Tokens are this many times slower than on the GPU that the simulated ranks were measured on.
-    #[arg(long, default_value_t = 8.0)]
+    #[arg(long, default_value_t = 2.0)]
     slowness: f64,
     /// Envoy worker threads.
     #[arg(long, default_value_t = 2)]
@@ -44,6 +49,9 @@ struct Arguments {
     /// Envoy version, as fetched by scripts/setup-envoy.
     #[arg(long, default_value = repository::ENVOY_VERSIONS[0])]
     envoy: String,
+    /// Fields of the picker's configuration, as JSON, such as '{"missWeight": 1}'.
+    #[arg(long, default_value = PICKER)]
+    picker: String,
     /// Leave gateway and ranks running for play, until Ctrl-C; replays nothing.
     #[arg(long)]
     keep: bool,
@@ -152,6 +160,7 @@ async fn start(arguments: &Arguments, policy: Policy) -> Result<(SimulatedPods, 
         pods: PODS.to_vec(),
         ranks_per_pod: RANKS_PER_POD,
         engine,
+        max_model_len: MAX_MODEL_LEN,
         ..PodsConfig::default()
     };
     let pods = SimulatedPods::start(config)
@@ -159,7 +168,16 @@ async fn start(arguments: &Arguments, policy: Policy) -> Result<(SimulatedPods, 
         .context("cannot start the simulated ranks")?;
     let ranks: Vec<SocketAddr> = pods.ranks().iter().map(|rank| rank.addr()).collect();
     let bootstrap = match policy {
-        Policy::RankRouter => Bootstrap::with_rank_router(&ranks)?,
+        Policy::RankRouter => {
+            let fields: Map<String, Value> =
+                serde_json::from_str(&arguments.picker).context("--picker is no JSON object")?;
+            let bootstrap = Bootstrap::with_rank_router(&ranks)?;
+            fields
+                .into_iter()
+                .fold(bootstrap, |bootstrap, (field, value)| {
+                    bootstrap.picker_field(&field, value)
+                })
+        }
         Policy::RoundRobin => Bootstrap::with_round_robin(&ranks)?,
     };
     Ok((

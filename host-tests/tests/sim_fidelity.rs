@@ -1,0 +1,554 @@
+//! The simulated ranks against what a real vLLM 0.25.1 answered: names, types, labels, shapes, headers, statuses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use host_tests::connection::{Connection, Protocol, get};
+use host_tests::pod_addresses;
+use host_tests::scene::Reply;
+use host_tests::sim::{Fault, PodsConfig, RankHandle, SimulatedPods};
+use host_tests::upload;
+use http_body_util::BodyExt;
+use hyper::{Method, Request};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+/// The model that the recording was made with.
+const MODEL: &str = "sim/qwen-1b";
+
+async fn one_rank() -> Result<SimulatedPods> {
+    let pods = pod_addresses::unused(1);
+    let config = PodsConfig {
+        pods,
+        ranks_per_pod: 1,
+        model: MODEL.to_string(),
+        ..PodsConfig::default()
+    };
+    Ok(SimulatedPods::start(config).await?)
+}
+
+fn rank(pods: &SimulatedPods) -> &RankHandle {
+    &pods.ranks()[0]
+}
+
+fn request(
+    to: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Bytes,
+) -> Result<Request<host_tests::connection::Upload>> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", to.to_string());
+    request = request.header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    Ok(request.body(upload::whole(body))?)
+}
+
+async fn send(
+    to: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Result<Reply> {
+    let mut connection = Connection::open(to, Protocol::Http1Length).await?;
+    let request = request(to, method, path, headers, Bytes::from(body.to_string()))?;
+    Reply::read(connection.send(request).await?).await
+}
+
+async fn post(to: SocketAddr, path: &str, body: &Value) -> Result<Reply> {
+    send(to, Method::POST, path, &[], &body.to_string()).await
+}
+
+fn completion(prompt: &str, max_tokens: u64) -> Value {
+    json!({"model": MODEL, "prompt": prompt, "max_tokens": max_tokens})
+}
+
+fn chat(stream: bool, max_tokens: u64) -> Value {
+    json!({
+        "model": MODEL, "max_tokens": max_tokens, "stream": stream, "stream_options": {"include_usage": stream},
+        "messages": [{"role": "user", "content": "how high is the tide in the harbour? ".repeat(60)}],
+    })
+}
+
+/// A recorded answer by its name.
+fn recorded(name: &str) -> Result<Value> {
+    let all: Value = serde_json::from_str(include_str!("../data/vllm-0.25.1/responses.json"))?;
+    all.get(name)
+        .cloned()
+        .with_context(|| format!("nothing was recorded as {name}"))
+}
+
+/// Keys and types of JSON, whatever the values; of a list, the shape of its first element.
+fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| (key.clone(), shape(value)))
+            .collect(),
+        Value::Array(items) => Value::Array(items.first().map(shape).into_iter().collect()),
+        Value::String(_) => json!("string"),
+        Value::Number(_) => json!("number"),
+        Value::Bool(_) => json!("bool"),
+        Value::Null => json!("null"),
+    }
+}
+
+fn body_text(recorded: &Value) -> String {
+    match &recorded["body"] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Header names, without those that depend on the client or on the simulation.
+fn header_names<'a>(names: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let ignored = ["connection", "x-simulated-rank"];
+    names
+        .map(str::to_lowercase)
+        .filter(|name| !ignored.contains(&name.as_str()))
+        .collect()
+}
+
+fn assert_like_recorded(name: &str, reply: &Reply) -> Result<()> {
+    let recorded = recorded(name)?;
+    assert_eq!(
+        Some(u64::from(reply.status)),
+        recorded["status"].as_u64(),
+        "status of {name}"
+    );
+    let theirs: Value =
+        serde_json::from_str(&body_text(&recorded)).with_context(|| format!("body of {name}"))?;
+    assert_eq!(shape(&reply.json()?), shape(&theirs), "shape of {name}");
+    let recorded_headers = recorded["headers"].as_object().context("headers")?;
+    let ours = header_names(reply.headers.keys().map(|name| name.as_str()));
+    let theirs = header_names(recorded_headers.keys().map(String::as_str));
+    // Only this error was recorded without `vary`.
+    let is_known = |header: &&String| name == "dp_rank_3" && *header == "vary";
+    let differences: Vec<&String> = ours
+        .symmetric_difference(&theirs)
+        .filter(|h| !is_known(h))
+        .collect();
+    assert!(differences.is_empty(), "headers of {name}: {differences:?}");
+    assert_eq!(
+        reply
+            .headers
+            .get("content-type")
+            .and_then(|media| media.to_str().ok()),
+        recorded_headers["content-type"].as_str(),
+        "content-type of {name}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn answers_have_the_recorded_shapes_and_headers() -> Result<()> {
+    let pods = one_rank().await?;
+    let to = rank(&pods).addr();
+    let text = "the tide turns twice a day ".repeat(100);
+    assert_like_recorded(
+        "models",
+        &send(to, Method::GET, "/v1/models", &[], "").await?,
+    )?;
+    assert_like_recorded(
+        "completion_cold",
+        &post(to, "/v1/completions", &completion(&text, 8)).await?,
+    )?;
+    assert_like_recorded(
+        "completion_warm",
+        &post(to, "/v1/completions", &completion(&text, 8)).await?,
+    )?;
+    assert_like_recorded(
+        "chat",
+        &post(to, "/v1/chat/completions", &chat(false, 8)).await?,
+    )?;
+    let token_ids = json!({"model": MODEL, "prompt": vec![7; 160], "max_tokens": 2});
+    let reply = post(to, "/v1/completions", &token_ids).await?;
+    assert_like_recorded("token_ids", &reply)?;
+    assert_eq!(reply.json()?["usage"]["prompt_tokens"], 160);
+    for (name, format) in [("orca_text", "TEXT"), ("orca_json", "JSON")] {
+        let headers = [("endpoint-load-metrics-format", format)];
+        let reply = send(
+            to,
+            Method::POST,
+            "/v1/chat/completions",
+            &headers,
+            &chat(false, 4).to_string(),
+        )
+        .await?;
+        assert_like_recorded(name, &reply)?;
+        let load = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "0");
+        let theirs = recorded(name)?["headers"]["endpoint-load-metrics"]
+            .as_str()
+            .map(load);
+        assert_eq!(
+            reply.headers["endpoint-load-metrics"]
+                .to_str()
+                .ok()
+                .map(load),
+            theirs
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn errors_have_the_recorded_statuses_and_shapes() -> Result<()> {
+    let pods = one_rank().await?;
+    let to = rank(&pods).addr();
+    let unknown = json!({"model": "nope", "prompt": "x"});
+    assert_like_recorded("err_model", &post(to, "/v1/completions", &unknown).await?)?;
+    assert_like_recorded(
+        "err_json",
+        &send(to, Method::POST, "/v1/completions", &[], "{").await?,
+    )?;
+    assert_like_recorded(
+        "err_too_long",
+        &post(to, "/v1/completions", &completion(&"x".repeat(131_012), 16)).await?,
+    )?;
+    let headers = [("x-data-parallel-rank", "3")];
+    let reply = send(
+        to,
+        Method::POST,
+        "/v1/completions",
+        &headers,
+        &completion("x", 1).to_string(),
+    )
+    .await?;
+    assert_like_recorded("dp_rank_3", &reply)?;
+    for name in ["err_model", "err_too_long", "dp_rank_3"] {
+        let theirs: Value = serde_json::from_str(&body_text(&recorded(name)?))?;
+        let reply = match name {
+            "err_model" => post(to, "/v1/completions", &unknown).await?,
+            "err_too_long" => {
+                post(to, "/v1/completions", &completion(&"x".repeat(131_012), 16)).await?
+            }
+            _ => {
+                send(
+                    to,
+                    Method::POST,
+                    "/v1/completions",
+                    &headers,
+                    &completion("x", 1).to_string(),
+                )
+                .await?
+            }
+        };
+        assert_eq!(reply.json()?, theirs, "{name} to the letter");
+    }
+    Ok(())
+}
+
+/// The JSON of each event of a stream; the end mark as a string.
+fn events(stream: &str) -> Vec<Value> {
+    let data = stream
+        .split("\n\n")
+        .filter_map(|event| event.strip_prefix("data: "));
+    data.map(|event| serde_json::from_str(event).unwrap_or_else(|_| json!(event)))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_stream_has_the_recorded_events() -> Result<()> {
+    let pods = one_rank().await?;
+    let to = rank(&pods).addr();
+    let reply = post(to, "/v1/chat/completions", &chat(true, 8)).await?;
+    let recorded = recorded("chat_stream_usage")?;
+    let ours = events(std::str::from_utf8(&reply.body)?);
+    let theirs = events(&body_text(&recorded));
+    assert_eq!(
+        ours.iter().map(shape).collect::<Vec<_>>(),
+        theirs.iter().map(shape).collect::<Vec<_>>()
+    );
+    assert_eq!(ours.last(), Some(&json!("[DONE]")));
+    assert_eq!(
+        reply.headers.get("content-type").map(|m| m.as_bytes()),
+        recorded["headers"]["content-type"]
+            .as_str()
+            .map(str::as_bytes)
+    );
+    assert_eq!(ours[ours.len() - 2]["usage"]["completion_tokens"], 8);
+    Ok(())
+}
+
+#[tokio::test]
+async fn headers_of_a_stream_come_before_its_first_token() -> Result<()> {
+    let pods = one_rank().await?;
+    // So slow that the first token is far away when the head is there.
+    rank(&pods).set_fault(Fault::Slow { factor: 200.0 }).await;
+    let to = rank(&pods).addr();
+    let mut connection = Connection::open(to, Protocol::Http1Length).await?;
+    let body = Bytes::from(chat(true, 2).to_string());
+    let response = connection
+        .send(request(
+            to,
+            Method::POST,
+            "/v1/chat/completions",
+            &[],
+            body,
+        )?)
+        .await?;
+    assert_eq!(rank(&pods).stats().counts.generation_tokens, 0);
+    rank(&pods).set_fault(Fault::None).await;
+    let stream = response.into_body().collect().await?.to_bytes();
+    assert!(stream.ends_with(b"data: [DONE]\n\n"));
+    Ok(())
+}
+
+/// Family to type and help; series names with labels, without values.
+fn families(page: &str) -> (BTreeMap<String, String>, BTreeSet<String>) {
+    let (mut described, mut series) = (BTreeMap::<String, String>::new(), BTreeSet::new());
+    for line in page.lines() {
+        if let Some(rest) = line
+            .strip_prefix("# HELP ")
+            .or_else(|| line.strip_prefix("# TYPE "))
+        {
+            let (name, text) = rest.split_once(' ').unwrap_or((rest, ""));
+            described
+                .entry(name.to_string())
+                .or_default()
+                .push_str(&format!("{text}\n"));
+        } else if let Some((name, _)) = line.rsplit_once(' ') {
+            series.insert(name.to_string());
+        }
+    }
+    (described, series)
+}
+
+#[tokio::test]
+async fn the_metrics_page_after_some_requests_has_the_recorded_families_and_series() -> Result<()> {
+    let pods = one_rank().await?;
+    let to = rank(&pods).addr();
+    send(to, Method::GET, "/v1/models", &[], "").await?;
+    post(to, "/v1/completions", &completion("tide", 2)).await?;
+    post(
+        to,
+        "/v1/completions",
+        &json!({"model": "nope", "prompt": "x"}),
+    )
+    .await?;
+    post(to, "/v1/chat/completions", &chat(false, 2)).await?;
+    rank(&pods).set_fault(Fault::Failing { status: 500 }).await;
+    post(to, "/v1/completions", &completion("tide", 2)).await?;
+    let (described, series) = families(&get(to, "/metrics").await?);
+    let (recorded_description, recorded_series) =
+        families(include_str!("../data/vllm-0.25.1/metrics_after.txt"));
+    assert_eq!(described, recorded_description);
+    // Endpoints that the simulation lacks, and the cache's size, which a test chooses.
+    let is_other = |name: &String| {
+        ["/v1/responses", "/v1/messages", "cache_config_info"]
+            .iter()
+            .any(|part| name.contains(part))
+    };
+    let ours: BTreeSet<&String> = series.iter().filter(|name| !is_other(name)).collect();
+    let theirs: BTreeSet<&String> = recorded_series
+        .iter()
+        .filter(|name| !is_other(name))
+        .collect();
+    let differences: Vec<_> = ours.symmetric_difference(&theirs).collect();
+    assert!(differences.is_empty(), "{differences:#?}");
+    Ok(())
+}
+
+/// The value of a series whose name and labels contain all these parts.
+fn value(page: &str, parts: &[&str]) -> f64 {
+    let line = page
+        .lines()
+        .find(|line| !line.starts_with('#') && parts.iter().all(|part| line.contains(part)));
+    line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+        .expect("a series")
+}
+
+#[tokio::test]
+async fn counters_count() -> Result<()> {
+    let pods = one_rank().await?;
+    let to = rank(&pods).addr();
+    let text = "x".repeat(4 * 160);
+    for _ in 0..2 {
+        post(to, "/v1/completions", &completion(&text, 5)).await?;
+    }
+    let page = get(to, "/metrics").await?;
+    for (name, expected) in [
+        ("vllm:prefix_cache_queries_total", 320.0),
+        ("vllm:prefix_cache_hits_total", 144.0),
+        ("vllm:prompt_tokens_total", 320.0),
+        ("vllm:generation_tokens_total", 10.0),
+        ("vllm:time_to_first_token_seconds_count", 2.0),
+        ("vllm:inter_token_latency_seconds_count", 8.0),
+        ("vllm:request_prompt_tokens_sum", 320.0),
+        ("vllm:num_requests_running", 0.0),
+    ] {
+        assert_eq!(value(&page, &[name]), expected, "{name}");
+    }
+    assert_eq!(
+        value(&page, &["vllm:request_success_total", "\"length\""]),
+        2.0
+    );
+    assert_eq!(
+        value(&page, &["http_requests_total", "/v1/completions", "2xx"]),
+        2.0
+    );
+    assert_eq!(
+        value(&page, &["vllm:time_to_first_token_seconds_bucket", "+Inf"]),
+        2.0
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn usage_tells_cached_tokens_as_the_recorded_server_did() -> Result<()> {
+    let calibration: Value =
+        serde_json::from_str(include_str!("../data/vllm-0.25.1/calibration.json"))?;
+    let pods = one_rank().await?;
+    let to = rank(&pods).addr();
+    let cached = async |body: &Value| -> Result<u64> {
+        let usage = post(to, "/v1/chat/completions", body).await?.json()?["usage"].take();
+        usage["prompt_tokens_details"]["cached_tokens"]
+            .as_u64()
+            .context("cached_tokens")
+    };
+    let plain = chat(false, 1);
+    cached(&plain).await?;
+    let mut tools = plain.clone();
+    tools["tools"] = json!([{"type": "function", "function": {"name": "tide"}}]);
+    let mut salted = plain.clone();
+    salted["cache_salt"] = json!("tenant");
+    let recorded =
+        |name: &str| calibration["usage"][name]["prompt_tokens_details"]["cached_tokens"].as_u64();
+    for (name, body) in [
+        ("cache_same", &plain),
+        ("cache_tools", &tools),
+        ("cache_salt", &salted),
+    ] {
+        let is_cached = cached(body).await? > 0;
+        assert_eq!(
+            Some(is_cached),
+            recorded(name).map(|tokens| tokens > 0),
+            "{name}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_aborts_its_request() -> Result<()> {
+    let pods = one_rank().await?;
+    let to = rank(&pods).addr();
+    for is_stream in [true, false] {
+        let mut connection = Connection::open(to, Protocol::Http1Length).await?;
+        let body = Bytes::from(chat(is_stream, 20_000).to_string());
+        let request = request(to, Method::POST, "/v1/chat/completions", &[], body)?;
+        let pending = tokio::spawn(async move { (connection.send(request).await, connection) });
+        until(|| rank(&pods).stats().running == 1).await;
+        pending.abort();
+        if let Ok(answered) = pending.await {
+            drop(answered);
+        }
+        until(|| rank(&pods).stats().running == 0).await;
+        assert_eq!(rank(&pods).stats().cache_usage, 0.0);
+    }
+    Ok(())
+}
+
+async fn until(is_true: impl Fn() -> bool) {
+    while !is_true() {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
+#[tokio::test]
+async fn faults_can_be_set_and_taken_back_while_it_runs() -> Result<()> {
+    let pods = one_rank().await?;
+    let (rank, to) = (rank(&pods), rank(&pods).addr());
+    let ask = async || post(to, "/v1/completions", &completion("tide", 1)).await;
+    rank.set_fault(Fault::Dead).await;
+    assert!(ask().await.is_err(), "nobody listens");
+    rank.set_fault(Fault::Failing { status: 503 }).await;
+    assert_eq!(ask().await?.status, 503);
+    rank.set_fault(Fault::Hanging).await;
+    assert_eq!(
+        send(to, Method::GET, "/health", &[], "").await?.status,
+        200,
+        "a hung vLLM says that it is well"
+    );
+    rank.set_fault(Fault::None).await;
+    assert_eq!(ask().await?.status, 200);
+    assert!(rank.stats().counts.generation_tokens > 0);
+    rank.restart();
+    assert_eq!(rank.stats().counts.generation_tokens, 0);
+    assert_eq!(ask().await?.status, 200);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_program_has_switches_and_ends_when_it_is_told() -> Result<()> {
+    let pod = pod_addresses::unused(1)[0].to_string();
+    let mut process = tokio::process::Command::new(env!("CARGO_BIN_EXE_simulated-ranks"))
+        .args([
+            "--pods",
+            &pod,
+            "--ranks-per-pod",
+            "2",
+            "--control",
+            "127.0.0.1:0",
+        ])
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().context("stdout")?)
+        .read_line(&mut line)
+        .await?;
+    let (_, control) = line
+        .trim()
+        .split_once("http://")
+        .context("where the switches are")?;
+    let control: SocketAddr = control.trim_end_matches("/ranks").parse()?;
+    let second = format!("{pod}:8001");
+    let path = format!("/ranks/{second}/fault");
+    let reply = send(
+        control,
+        Method::PUT,
+        &path,
+        &[],
+        r#"{"fault": "slow", "factor": 3}"#,
+    )
+    .await?;
+    assert_eq!(
+        reply.json()?["fault"],
+        json!({"fault": "slow", "factor": 3.0})
+    );
+    assert_eq!(
+        send(control, Method::PUT, &path, &[], r#"{"fault": "dead"}"#)
+            .await?
+            .status,
+        200
+    );
+    assert!(get(second.parse()?, "/health").await.is_err());
+    let ranks: Value = serde_json::from_str(&get(control, "/ranks").await?)?;
+    assert_eq!(
+        (&ranks[0]["fault"]["fault"], &ranks[1]["fault"]["fault"]),
+        (&json!("none"), &json!("dead"))
+    );
+    assert_eq!(
+        send(control, Method::PUT, &path, &[], "{}").await?.status,
+        400
+    );
+    let id = process.id().context("it runs")?.to_string();
+    assert!(
+        tokio::process::Command::new("kill")
+            .args(["-TERM", &id])
+            .status()
+            .await?
+            .success()
+    );
+    assert!(process.wait().await?.success());
+    Ok(())
+}
