@@ -11,6 +11,7 @@ pub mod hit_rate;
 pub mod pod_addresses;
 pub mod prompt_text;
 pub mod replay;
+pub mod reply;
 pub mod repository;
 pub mod scene;
 pub mod sim;
