@@ -9,16 +9,19 @@
 //!
 //! - Tokens are four bytes each of the prompt, rendered as ChatML; there is no tokenizer and no model. Text of images and
 //!   the like counts as its JSON.
-//! - Answers are filler words, always as long as `max_tokens` (16 unless given), one event a token; sampling fields,
-//!   `stop`, `n`, `logprobs`, tool calls and grammars are ignored.
+//! - Answers are filler words, always as long as `max_tokens` (16 unless given, for chats too), one event a token; sampling
+//!   fields, `stop`, `n`, `logprobs`, tool calls and grammars are ignored. Lists of prompts are refused with 400.
 //! - A block of an answer is not found again as part of a later prompt. In vLLM it can be, so hit rates of chats are lower
 //!   here than there.
 //! - Time is the sum of a few terms for each step, fitted by hand to one model on one GPU; the API server adds a fixed
 //!   delay that does not queue. Ranks of a pod do not wait for each other, as expert-parallel ranks do in each step.
 //! - Scheduling is first come, first served; prefill in chunks of `max_num_batched_tokens`; no priorities, speculation,
 //!   LoRA, offloading or transfer of KV blocks.
-//! - Every rank says `engine="0"`. `python_*`, `process_*`, `vllm:estimated_*` and whatever is not counted keep the recorded
-//!   value of an idle server. Queue time counts as prefill time.
+//! - `engine` in the metrics is the rank's place among all ranks of the process, as when they are one deployment.
+//!   `python_*`, `process_*`, `vllm:estimated_*` and whatever is not counted keep the recorded value of an idle server.
+//!   Queue time counts as prefill time.
+//! - Errors that were not recorded (unknown routes and methods, a wrong media type, a missing field) are made like those
+//!   that were; their texts are not vLLM's. A failing rank answers before it has read the body.
 //! - Of the routes there are completions, chat completions, models, metrics, health, ping and version.
 //!
 //! # What no vLLM has
@@ -33,6 +36,7 @@ mod event_stream;
 mod fault;
 mod http_metrics;
 mod metrics;
+mod open;
 pub mod prefix_cache;
 pub mod profile;
 pub mod prompt;
@@ -98,6 +102,20 @@ impl PodsConfig {
         }
     }
 
+    fn check(&self) -> io::Result<()> {
+        let (longest, room) = (
+            self.max_model_len,
+            self.capacity_tokens / BLOCK_TOKENS * BLOCK_TOKENS,
+        );
+        if longest <= room {
+            return Ok(());
+        }
+        let problem = format!(
+            "requests of max_model_len {longest} tokens need a cache of as many, not {room}"
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidInput, problem))
+    }
+
     fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         let ports = self.base_port..self.base_port.saturating_add(self.ranks_per_pod);
         self.pods
@@ -125,11 +143,13 @@ impl SimulatedPods {
     /// Starts all ranks; they listen when this returns.
     ///
     /// # Errors
-    /// When an address is taken; the error names it.
+    /// When an address is taken (the error names it), or when the cache cannot hold the longest request, which would
+    /// wait for ever: a real vLLM does not start with that either.
     pub async fn start(config: PodsConfig) -> io::Result<Self> {
+        config.check()?;
         let (mut ranks, mut tasks) = (Vec::new(), JoinSet::new());
-        for address in config.addresses() {
-            let rank = Arc::new(Rank::new(address, config.clone()));
+        for (number, address) in config.addresses().enumerate() {
+            let rank = Arc::new(Rank::new(address, number, config.clone()));
             let (listening, is_listening) = watch::channel(true);
             tasks.spawn(server::serve(
                 rank.clone(),

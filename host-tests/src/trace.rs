@@ -102,6 +102,28 @@ pub fn slice(requests: &[TraceRequest], start: Duration, length: Duration) -> Ve
         .collect()
 }
 
+/// The share of blocks that repeat those of an earlier request from the first on: with one cache that forgets nothing
+/// this would be the hit rate, and none can be higher.
+#[must_use]
+pub fn repeated_share(requests: &[TraceRequest]) -> f64 {
+    let mut seen = std::collections::HashSet::<u64>::new();
+    let (mut repeated, mut blocks) = (0, 0);
+    for request in requests {
+        repeated += request
+            .blocks
+            .iter()
+            .take_while(|block| seen.contains(*block))
+            .count();
+        blocks += request.blocks.len();
+        seen.extend(&request.blocks);
+    }
+    if blocks == 0 {
+        0.0
+    } else {
+        repeated as f64 / blocks as f64
+    }
+}
+
 /// Makes a trace of the shape of the public conversation trace: 3.3 requests a second, every prompt with the same
 /// first block, 39 % of them the next turn of an earlier conversation, log-normal lengths (means of about 12,000
 /// tokens in and 340 out).
@@ -207,23 +229,15 @@ mod tests {
     fn a_generated_trace_has_the_shape_that_it_claims() {
         let requests = generated(Duration::from_secs(3600), 1);
         assert_eq!(requests, generated(Duration::from_secs(3600), 1));
-        let mut seen = std::collections::HashSet::<u64>::new();
-        let (mut shared, mut blocks, mut tokens) = (0, 0, 0u64);
+        let ideal_hit_rate = repeated_share(&requests);
         for request in &requests {
-            shared += request
-                .blocks
-                .iter()
-                .take_while(|block| seen.contains(*block))
-                .count();
-            blocks += request.blocks.len();
-            tokens += u64::from(request.input_tokens);
-            assert_eq!(
-                usize::try_from(request.input_tokens.div_ceil(BLOCK_TOKENS)).unwrap(),
-                request.blocks.len()
-            );
-            seen.extend(&request.blocks);
+            let blocks = request.input_tokens.div_ceil(BLOCK_TOKENS);
+            assert_eq!(usize::try_from(blocks).unwrap(), request.blocks.len());
         }
-        let ideal_hit_rate = shared as f64 / blocks as f64;
+        let tokens: u64 = requests
+            .iter()
+            .map(|request| u64::from(request.input_tokens))
+            .sum();
         let mean_tokens = tokens as f64 / requests.len() as f64;
         assert!(
             (11_000..13_500).contains(&requests.len()),

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use host_tests::connection::get;
+use host_tests::connection::{Connection, Protocol, get};
 use host_tests::pod_addresses;
-use host_tests::reply::{Reply, post, send};
+use host_tests::reply::{Reply, post, request, send};
 use host_tests::sim::{Fault, PodsConfig, RankHandle, SimulatedPods};
+use http_body_util::BodyExt;
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -317,6 +318,9 @@ async fn counters_count() -> Result<()> {
         ("vllm:prefix_cache_hits_total", 144.0),
         ("vllm:prompt_tokens_total", 320.0),
         ("vllm:generation_tokens_total", 10.0),
+        ("vllm:prompt_tokens_cached_total", 144.0),
+        ("vllm:iteration_tokens_total_sum", 186.0),
+        ("vllm:iteration_tokens_total_count", 10.0),
         ("vllm:time_to_first_token_seconds_count", 2.0),
         ("vllm:inter_token_latency_seconds_count", 8.0),
         ("vllm:request_prompt_tokens_sum", 320.0),
@@ -336,6 +340,65 @@ async fn counters_count() -> Result<()> {
         value(&page, &["vllm:time_to_first_token_seconds_bucket", "+Inf"]),
         2.0
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_rank_has_its_own_engine_label() -> Result<()> {
+    let config = PodsConfig {
+        pods: pod_addresses::unused(2),
+        ranks_per_pod: 2,
+        ..PodsConfig::default()
+    };
+    let pods = SimulatedPods::start(config).await?;
+    for (number, rank) in pods.ranks().iter().enumerate() {
+        let page = get(rank.addr(), "/metrics").await?;
+        let running = format!("vllm:num_requests_running{{engine=\"{number}\"");
+        assert!(page.contains(&running), "{running}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cache_too_small_for_the_longest_request_is_refused() {
+    let config = PodsConfig {
+        capacity_tokens: 1000,
+        ..PodsConfig::default()
+    };
+    let problem = SimulatedPods::start(config).await.unwrap_err();
+    assert!(
+        problem.to_string().contains("max_model_len 32768"),
+        "{problem}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_is_open_until_its_stream_ends() -> Result<()> {
+    let pods = one_rank().await?;
+    let rank = rank(&pods);
+    let mut connection = Connection::open(rank.addr(), Protocol::Http1Length).await?;
+    let body = chat(true, 300).to_string();
+    let request = request(
+        rank.addr(),
+        Method::POST,
+        "/v1/chat/completions",
+        &[],
+        &body,
+    )?;
+    let mut answer = connection.send(request).await?.into_body();
+    answer.frame().await.context("an event")??;
+    rank.set_fault(Fault::Hanging).await;
+    let stats = rank.stats();
+    assert_eq!(
+        (stats.open_requests, stats.running),
+        (1, 1),
+        "it stands still in the batch"
+    );
+    rank.set_fault(Fault::None).await;
+    answer.collect().await?;
+    while rank.stats().open_requests > 0 {
+        tokio::task::yield_now().await;
+    }
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Replays real traffic through the gateway, once with rank-router and once with Envoy's round robin, and compares.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use host_tests::{hit_rate, repository};
 use serde_json::{Map, Value};
 
 /// Two pods of eight ranks each, as `manifests/envoy` has them.
-const PODS: [Ipv4Addr; 2] = [Ipv4Addr::new(127, 0, 1, 1), Ipv4Addr::new(127, 0, 1, 2)];
+const PODS: &str = "127.0.1.1,127.0.1.2";
 const RANKS_PER_POD: u16 = 8;
 /// The trace starts with empty chats; a while later turns build on earlier ones.
 const SLICE_START: Duration = Duration::from_secs(600);
@@ -26,6 +26,8 @@ const SLICE_START: Duration = Duration::from_secs(600);
 const MAX_MODEL_LEN: u64 = 131_072;
 /// What the simulated ranks are like, as an operator would tell the picker.
 const PICKER: &str = r#"{"prefillTokensPerSecond": 50000}"#;
+/// From the top of the repository.
+const SUMMARY: &str = "target/demo/summary.json";
 const TRACE_SEED: u64 = 1;
 
 #[derive(Parser)]
@@ -49,6 +51,12 @@ struct Arguments {
     /// Envoy version, as fetched by scripts/setup-envoy.
     #[arg(long, default_value = repository::ENVOY_VERSIONS[0])]
     envoy: String,
+    /// Addresses of the pods, in 127.0.0.0/8.
+    #[arg(long, value_delimiter = ',', default_value = PODS)]
+    pods: Vec<Ipv4Addr>,
+    /// Where to write the figures.
+    #[arg(long, default_value = SUMMARY)]
+    summary: PathBuf,
     /// Fields of the picker's configuration, as JSON, such as '{"missWeight": 1}'.
     #[arg(long, default_value = PICKER)]
     picker: String,
@@ -83,11 +91,13 @@ async fn run(arguments: &Arguments) -> Result<()> {
         arguments.seconds,
         arguments.speed
     );
+    let most = trace::repeated_share(&requests);
+    println!("{most:.3} of their blocks repeat an earlier request's: no hit rate can be higher");
     let ours = measure(arguments, Policy::RankRouter, &requests).await?;
     let round_robin = measure(arguments, Policy::RoundRobin, &requests).await?;
     let summary = Summary { ours, round_robin };
     print!("\n{}", summary.table());
-    write_summary(&summary)?;
+    write_summary(&arguments.summary, &summary)?;
     ensure!(
         summary.ours.errors + summary.round_robin.errors == 0,
         "some requests failed"
@@ -157,7 +167,7 @@ async fn measure(
 async fn start(arguments: &Arguments, policy: Policy) -> Result<(SimulatedPods, Envoy)> {
     let engine = EngineProfile::default().slowed(arguments.slowness);
     let config = PodsConfig {
-        pods: PODS.to_vec(),
+        pods: arguments.pods.clone(),
         ranks_per_pod: RANKS_PER_POD,
         engine,
         max_model_len: MAX_MODEL_LEN,
@@ -206,22 +216,20 @@ async fn report_progress(name: &str, progress: Arc<Progress>, requests: usize) {
     }
 }
 
-fn write_summary(summary: &Summary) -> Result<()> {
-    let folder = repository::root().join("target/demo");
-    std::fs::create_dir_all(&folder)?;
-    std::fs::write(
-        folder.join("summary.json"),
-        serde_json::to_string_pretty(summary)?,
-    )?;
-    println!("\nalso in target/demo/summary.json");
+fn write_summary(path: &Path, summary: &Summary) -> Result<()> {
+    let full = repository::root().join(path);
+    std::fs::create_dir_all(full.parent().unwrap_or(&full))?;
+    std::fs::write(&full, serde_json::to_string_pretty(summary)?)
+        .with_context(|| format!("cannot write {}", full.display()))?;
+    println!("\nalso in {}", path.display());
     Ok(())
 }
 
 async fn keep(arguments: &Arguments) -> Result<()> {
     let (pods, envoy) = start(arguments, Policy::RankRouter).await?;
     let (gateway, admin) = (envoy.gateway(), envoy.admin());
-    let prompt = r#"{"model":"MODEL","max_tokens":8,"prompt":"'"$(seq 1 2000)"'"}"#
-        .replace("MODEL", pods.model());
+    let model = pods.model();
+    let rank = pods.ranks().first().context("no ranks")?.addr();
     println!(
         "\ngateway and {} ranks are up. Three commands to play with:\n",
         pods.ranks().len()
@@ -229,17 +237,14 @@ async fn keep(arguments: &Arguments) -> Result<()> {
     println!(
         "# A long prompt, twice: the same rank answers (x-simulated-rank), the second time from its cache."
     );
+    println!("curl -si http://{gateway}/v1/completions -H 'content-type: application/json' \\");
     println!(
-        "curl -si http://{gateway}/v1/completions -d '{}'\n",
-        prompt.replace("$(seq 1 2000)", "$(seq -s, 1 2000)")
+        "  -d '{{\"model\":\"{model}\",\"max_tokens\":8,\"prompt\":\"'\"$(seq -s, 1 2000)\"'\"}}'\n"
     );
     println!("# What the module counted.");
-    println!("curl -s http://{admin}/stats?filter=rank_router\n");
+    println!("curl -s 'http://{admin}/stats?filter=rank_router'\n");
     println!("# What a rank says about itself, as vLLM does.");
-    println!(
-        "curl -s http://{}/metrics | grep -v '#'\n",
-        pods.ranks().first().context("no ranks")?.addr()
-    );
+    println!("curl -s http://{rank}/metrics | grep -v '#'\n");
     println!("Ctrl-C ends it all.");
     std::future::pending().await
 }

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -18,6 +17,7 @@ use super::echo;
 use super::event_stream::EventStream;
 use super::fault::Fault;
 use super::http_metrics;
+use super::open::Open;
 use super::prompt::{self, TokenizedPrompt};
 use super::rank::{Answer, Rank};
 use super::shapes::{self, Answered, ApiError};
@@ -28,7 +28,7 @@ pub(super) type AnswerBody = BoxBody<Bytes, io::Error>;
 pub(super) const ECHO_HEADER: &str = "x-simulated-echo";
 /// Names the rank that answered; a real vLLM has no such header.
 const RANK_HEADER: &str = "x-simulated-rank";
-/// vLLM's own default.
+/// vLLM's own default for completions. A chat without a limit goes on until the model ends it; no model does here.
 const DEFAULT_MAX_TOKENS: u64 = 16;
 
 /// Which API a prompt came by.
@@ -38,25 +38,9 @@ pub(super) enum Api {
     Chat,
 }
 
-/// Counts an HTTP request as open until it is dropped.
-struct Open<'a>(&'a AtomicUsize);
-
-impl<'a> Open<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Open<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Answers a request.
 pub(super) async fn answer(rank: Arc<Rank>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let _open = Open::new(&rank.open_requests);
+    let open = Open::new(&rank);
     let started = Instant::now();
     let method = request.method().clone();
     let handler = handler(request.uri().path());
@@ -78,7 +62,7 @@ pub(super) async fn answer(rank: Arc<Rank>, request: Request<Incoming>) -> Respo
             seconds,
         });
     }
-    response
+    response.map(|body| open.until_the_end_of(body).boxed())
 }
 
 async fn route(rank: &Arc<Rank>, request: Request<Incoming>) -> Response<AnswerBody> {
@@ -150,8 +134,8 @@ async fn accept(rank: &Rank, api: Api, request: Request<Incoming>) -> Result<Acc
     let number = head
         .headers
         .get("x-data-parallel-rank")
-        .and_then(|number| number.to_str().ok());
-    if let Some(number) = number.filter(|number| *number != "0") {
+        .and_then(|number| number.to_str().ok()?.trim().parse::<i64>().ok());
+    if let Some(number) = number.filter(|number| *number != 0) {
         return Err(ApiError::data_parallel_rank(number));
     }
     let body: Value =
@@ -239,7 +223,8 @@ impl Accepted {
     fn report_load(&self, rank: &Rank, response: &mut Response<AnswerBody>) {
         let stats = rank.stats();
         let (waiting, usage) = (stats.waiting as f64, stats.cache_usage);
-        let value = match self.load_format.as_deref() {
+        let format = self.load_format.as_deref().map(str::to_ascii_uppercase);
+        let value = match format.as_deref() {
             Some("TEXT") => format!(
                 "TEXT named_metrics.num_requests_waiting={waiting:?}, named_metrics.kv_cache_usage_perc={usage:?}"
             ),

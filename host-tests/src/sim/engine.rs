@@ -72,6 +72,8 @@ pub struct EngineCounts {
     pub hits: u64,
     /// Prompt tokens of sequences whose prefill is done.
     pub prompt_tokens: u64,
+    /// Those of them that were not found in the cache.
+    pub computed_prompt_tokens: u64,
     /// Tokens generated.
     pub generation_tokens: u64,
     /// Sequences thrown back to the queue for want of room.
@@ -153,7 +155,9 @@ impl Engine {
             // The last computed position gives the next token.
             if running.computed == running.known() {
                 if running.generated == 0 {
-                    self.counts.prompt_tokens += running.sequence.prompt_tokens;
+                    let prompt_tokens = running.sequence.prompt_tokens;
+                    self.counts.prompt_tokens += prompt_tokens;
+                    self.counts.computed_prompt_tokens += prompt_tokens - running.cached;
                 }
                 tokens.push(running.make_token());
             }
@@ -229,14 +233,10 @@ impl Engine {
             let Some(mut next) = self.waiting.pop_front() else {
                 return;
             };
-            take_cached(&mut self.cache, &mut next);
-            let wanted = (next.known() - next.computed).min(*budget);
-            if !extend(&mut self.cache, &mut next, wanted) {
-                free(&mut self.cache, &mut next);
-                next.computed = 0;
+            let Some(wanted) = admit(&mut self.cache, &mut next, *budget) else {
                 self.waiting.push_front(next);
                 return;
-            }
+            };
             self.count_lookup(&mut next);
             schedule(&mut next, wanted, budget, work);
             self.running.push(next);
@@ -271,39 +271,46 @@ impl Running {
     }
 }
 
-/// Takes the blocks of the prompt that are in the cache. The last token is always computed, or there would be no answer.
-fn take_cached(cache: &mut PrefixCache, running: &mut Running) {
-    let most = usize::try_from(running.sequence.prompt_tokens.saturating_sub(1) / BLOCK_TOKENS)
-        .unwrap_or(usize::MAX);
-    let matched = cache.matched(&running.sequence.hashes).min(most);
-    for hash in &running.sequence.hashes[..matched] {
+/// Takes the blocks of the prompt that are in the cache and those of its first chunk, whose tokens it gives. As vLLM does
+/// unless told otherwise, takes and evicts nothing while there is no room for the whole prompt. The last token is always
+/// computed, or there would be no answer.
+fn admit(cache: &mut PrefixCache, next: &mut Running, budget: u64) -> Option<u64> {
+    let most = (next.sequence.prompt_tokens.saturating_sub(1) / BLOCK_TOKENS) as usize;
+    let matched = cache.matched(&next.sequence.hashes).min(most);
+    let cached = &next.sequence.hashes[..matched];
+    let computed = matched as u64 * BLOCK_TOKENS;
+    let wanted = (next.known() - computed).min(budget);
+    let missing = blocks(next.known()) - matched;
+    if cache.idle_among(cached) + missing > cache.free_blocks() {
+        return None;
+    }
+    for hash in cached {
         cache.take(*hash);
     }
-    running.named = matched;
-    running.computed = matched as u64 * BLOCK_TOKENS;
+    (next.named, next.computed) = (matched, computed);
+    extend(cache, next, wanted).then_some(wanted)
 }
 
-/// Takes the blocks that `tokens` more need; false when there is no room.
+/// Takes the blocks that `tokens` more need; false, and nothing is taken, when there is no room.
 fn extend(cache: &mut PrefixCache, running: &mut Running, tokens: u64) -> bool {
-    let needed =
-        usize::try_from((running.computed + tokens).div_ceil(BLOCK_TOKENS)).unwrap_or(usize::MAX);
-    while running.named + running.unnamed < needed {
-        let hash = running
-            .sequence
-            .hashes
-            .get(running.named)
-            .filter(|_| running.unnamed == 0);
-        let has_room = match hash {
-            Some(hash) => cache.take(*hash),
-            None => cache.take_unnamed(),
-        };
-        if !has_room {
-            return false;
+    let held = running.named + running.unnamed;
+    let missing = blocks(running.computed + tokens).saturating_sub(held);
+    if missing > cache.free_blocks() {
+        return false;
+    }
+    for _ in 0..missing {
+        let hash = running.sequence.hashes.get(running.named);
+        match hash.filter(|_| running.unnamed == 0) {
+            Some(hash) => running.named += usize::from(cache.take(*hash)),
+            None => running.unnamed += usize::from(cache.take_unnamed()),
         }
-        running.named += usize::from(hash.is_some());
-        running.unnamed += usize::from(hash.is_none());
     }
     true
+}
+
+/// Blocks that so many tokens fill, the last perhaps in part.
+fn blocks(tokens: u64) -> usize {
+    usize::try_from(tokens.div_ceil(BLOCK_TOKENS)).unwrap_or(usize::MAX)
 }
 
 fn schedule(running: &mut Running, tokens: u64, budget: &mut u64, work: &mut StepWork) {

@@ -19,11 +19,12 @@ pub enum Fault {
         /// 500 or 503 in practice.
         status: u16,
     },
-    /// Requests are accepted and never answered; `/health` still says 200, as it does in vLLM.
+    /// Requests are accepted and never answered, those under way stand still; `/health` still says 200, as it does in
+    /// vLLM.
     Hanging,
     /// Nobody listens, and connections are cut.
     Dead,
-    /// The connection is cut after the first token.
+    /// The connection of a streamed answer is cut after the first token; other answers are whole.
     Reset,
 }
 

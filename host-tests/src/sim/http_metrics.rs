@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::metrics::Histogram;
+use super::metrics::{Histogram, number};
 
 /// Bounds of the histogram by handler.
 const BOUNDS: [f64; 4] = [0.1, 0.5, 1.0, f64::INFINITY];
@@ -82,7 +82,11 @@ impl HttpMetrics {
         let mut text = String::new();
         for ((handler, method, class), count) in &self.requests {
             let labels = format!("handler=\"{handler}\",method=\"{method}\",status=\"{class}xx\"");
-            let _ = writeln!(text, "http_requests_total{{{labels}}} {count}.0");
+            let _ = writeln!(
+                text,
+                "http_requests_total{{{labels}}} {}",
+                number(*count as f64)
+            );
         }
         let labels = self.requests.keys().map(|(handler, method, class)| {
             format!("handler=\"{handler}\",method=\"{method}\",status=\"{class}xx\"")
@@ -100,13 +104,13 @@ impl HttpMetrics {
         for (handler, sizes) in &self.sizes {
             let _ = writeln!(
                 text,
-                "{family}_count{{handler=\"{handler}\"}} {}.0",
-                sizes.count
+                "{family}_count{{handler=\"{handler}\"}} {}",
+                number(sizes.count as f64)
             );
             let _ = writeln!(
                 text,
-                "{family}_sum{{handler=\"{handler}\"}} {}.0",
-                bytes(sizes)
+                "{family}_sum{{handler=\"{handler}\"}} {}",
+                number(bytes(sizes) as f64)
             );
         }
         let direction = if family.contains("request") {
@@ -138,17 +142,23 @@ impl HttpMetrics {
                 };
                 let _ = writeln!(
                     text,
-                    "{DURATION}_bucket{{{}}} {count}.0",
-                    labels(&format!("le=\"{bound}\","))
+                    "{DURATION}_bucket{{{}}} {}",
+                    labels(&format!("le=\"{bound}\",")),
+                    number(*count as f64)
                 );
             }
             let _ = writeln!(
                 text,
-                "{DURATION}_count{{{}}} {}.0",
+                "{DURATION}_count{{{}}} {}",
                 labels(""),
-                histogram.count()
+                number(histogram.count() as f64)
             );
-            let _ = writeln!(text, "{DURATION}_sum{{{}}} {:?}", labels(""), histogram.sum);
+            let _ = writeln!(
+                text,
+                "{DURATION}_sum{{{}}} {}",
+                labels(""),
+                number(histogram.sum)
+            );
         }
         let labels = self
             .durations
@@ -161,7 +171,7 @@ impl HttpMetrics {
 /// The family that tells when each series began; nothing as long as there is none.
 fn created(family: &str, help: &str, started: f64, labels: impl Iterator<Item = String>) -> String {
     let series: String = labels
-        .map(|labels| format!("{family}_created{{{labels}}} {started:e}\n"))
+        .map(|labels| format!("{family}_created{{{labels}}} {}\n", number(started)))
         .collect();
     if series.is_empty() {
         return series;

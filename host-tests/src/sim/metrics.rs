@@ -92,7 +92,7 @@ impl Metrics {
     }
 
     /// The page.
-    pub(super) fn page(&self, stats: &RankStats, config: &PodsConfig) -> String {
+    pub(super) fn page(&self, stats: &RankStats, engine: usize, config: &PodsConfig) -> String {
         let mut page = String::with_capacity(TEMPLATE.len() * 2);
         for line in TEMPLATE.lines() {
             if line.starts_with('#') {
@@ -113,7 +113,7 @@ impl Metrics {
             let value = self
                 .value(series, stats)
                 .unwrap_or_else(|| recorded.to_string());
-            let _ = writeln!(page, "{} {value}", configured(series, config));
+            let _ = writeln!(page, "{} {value}", configured(series, engine, config));
         }
         page
     }
@@ -121,11 +121,11 @@ impl Metrics {
     fn value(&self, series: &str, stats: &RankStats) -> Option<String> {
         let name = series.split('{').next()?;
         if name.ends_with("_created") || name == "process_start_time_seconds" {
-            return Some(format!("{:e}", self.started));
+            return Some(number(self.started));
         }
         self.histogram_value(name, series)
             .or_else(|| self.engine_value(name, series, stats))
-            .map(|value| format!("{value:?}"))
+            .map(number)
     }
 
     fn histogram_value(&self, name: &str, series: &str) -> Option<f64> {
@@ -148,7 +148,9 @@ impl Metrics {
 
     fn engine_value(&self, name: &str, series: &str, stats: &RankStats) -> Option<f64> {
         let counts = &stats.counts;
-        let computed = counts.queries.saturating_sub(counts.hits);
+        let cached = counts
+            .prompt_tokens
+            .saturating_sub(counts.computed_prompt_tokens);
         let whole = match name.strip_prefix("vllm:")? {
             "num_requests_running" => stats.running as u64,
             "num_requests_waiting" => stats.waiting as u64,
@@ -157,13 +159,14 @@ impl Metrics {
             }
             "kv_cache_usage_perc" => return Some(stats.cache_usage),
             "prefix_cache_queries_total" => counts.queries,
-            "prefix_cache_hits_total" | "prompt_tokens_cached_total" => counts.hits,
+            "prefix_cache_hits_total" => counts.hits,
+            "prompt_tokens_cached_total" => cached,
             "num_preemptions_total" => counts.preemptions,
             "prompt_tokens_total" => counts.prompt_tokens,
             "generation_tokens_total" => counts.generation_tokens,
             "prompt_tokens_by_source_total" => match label(series, "source")? {
-                "local_compute" => computed,
-                "local_cache_hit" => counts.hits,
+                "local_compute" => counts.computed_prompt_tokens,
+                "local_cache_hit" => cached,
                 _ => 0,
             },
             "request_success_total" => self
@@ -177,15 +180,30 @@ impl Metrics {
     }
 }
 
+/// A value as Prometheus's Python client writes it: from a million on with an exponent.
+pub(super) fn number(value: f64) -> String {
+    let plain = format!("{value:?}");
+    match plain.split_once('.') {
+        Some((whole, part)) if value > 0.0 && whole.len() > 6 => {
+            let (first, rest) = whole.split_at(1);
+            let mantissa = format!("{first}.{rest}{part}");
+            let exponent = whole.len() - 1;
+            format!("{}e+0{exponent}", mantissa.trim_end_matches(['0', '.']))
+        }
+        _ => plain,
+    }
+}
+
 /// The value of a label of a series.
 fn label<'a>(series: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = series.split_once(&format!("{name}=\""))?;
     rest.split('"').next()
 }
 
-/// A series of the template with this rank's model and cache.
-fn configured(series: &str, config: &PodsConfig) -> String {
+/// A series of the template with this rank's model, number and cache.
+fn configured(series: &str, engine: usize, config: &PodsConfig) -> String {
     let series = series.replace(RECORDED_MODEL, &config.model);
+    let series = series.replace("engine=\"0\"", &format!("engine=\"{engine}\""));
     if !series.starts_with("vllm:cache_config_info") {
         return series;
     }
@@ -200,4 +218,23 @@ fn configured(series: &str, config: &PodsConfig) -> String {
         "kv_cache_size_tokens",
         (blocks as u64 * BLOCK_TOKENS).to_string(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_recorded() {
+        for (value, written) in [
+            (0.0, "0.0"),
+            (0.0009359250000500197, "0.0009359250000500197"),
+            (156_658.0, "156658.0"),
+            (1_000_000.0, "1e+06"),
+            (9_667_272_704.0, "9.667272704e+09"),
+            (1_795_578_310.37, "1.79557831037e+09"),
+        ] {
+            assert_eq!(number(value), written);
+        }
+    }
 }

@@ -85,11 +85,27 @@ impl PrefixCache {
         }
     }
 
+    /// How many of these blocks are here without a user: taking them takes room too.
+    #[must_use]
+    pub fn idle_among(&self, hashes: &[u64]) -> usize {
+        let is_idle = |hash: &&u64| self.blocks.get(hash).is_some_and(|block| block.users == 0);
+        hashes.iter().filter(is_idle).count()
+    }
+
+    /// Blocks that nobody uses, whether they hold a prefix or nothing.
+    #[must_use]
+    pub fn free_blocks(&self) -> usize {
+        self.capacity.saturating_sub(self.used())
+    }
+
     /// The share of blocks in use.
     #[must_use]
     pub fn usage(&self) -> f64 {
-        let used = self.blocks.len() - self.idle.len() + self.unnamed;
-        used as f64 / self.capacity.max(1) as f64
+        self.used() as f64 / self.capacity.max(1) as f64
+    }
+
+    fn used(&self) -> usize {
+        self.blocks.len() - self.idle.len() + self.unnamed
     }
 
     /// Forgets everything that nobody uses.
@@ -107,6 +123,9 @@ impl PrefixCache {
         oldest.is_some_and(|(_, hash)| self.blocks.remove(&hash).is_some())
     }
 }
+
+#[cfg(test)]
+mod twin;
 
 #[cfg(test)]
 mod tests {

@@ -37,6 +37,8 @@ pub(super) struct Rank {
     pub(super) address: SocketAddr,
     pub(super) config: PodsConfig,
     pub(super) fault: watch::Sender<Fault>,
+    /// Place in the deployment: the label `engine` of its metrics.
+    pub(super) number: usize,
     pub(super) open_requests: AtomicUsize,
     inner: Mutex<Inner>,
     work: Notify,
@@ -65,9 +67,10 @@ pub(super) struct Answer {
 }
 
 impl Rank {
-    pub(super) fn new(address: SocketAddr, config: PodsConfig) -> Self {
+    pub(super) fn new(address: SocketAddr, number: usize, config: PodsConfig) -> Self {
         Self {
             address,
+            number,
             inner: Mutex::new(Inner::new(&config)),
             config,
             fault: watch::Sender::new(Fault::None),
@@ -96,7 +99,7 @@ impl Rank {
     /// The page for `/metrics`.
     pub(super) fn metrics_page(&self) -> String {
         let stats = self.stats();
-        self.inner().metrics.page(&stats, &self.config)
+        self.inner().metrics.page(&stats, self.number, &self.config)
     }
 
     pub(super) fn fault(&self) -> Fault {
@@ -153,7 +156,7 @@ impl Rank {
         }
     }
 
-    /// Steps the engine for ever.
+    /// Steps the engine for ever; when the rank hangs, the step under way does not end.
     ///
     /// Steps are shorter than the timer is exact, so each is measured from the planned end of the last: lateness does
     /// not add up.
@@ -168,6 +171,10 @@ impl Rank {
             };
             planned_end += step.mul_f64(self.fault().slowness());
             sleep_until(planned_end).await;
+            if self.fault() == Fault::Hanging {
+                self.until_it_answers().await;
+                planned_end = Instant::now();
+            }
             self.inner().end_step();
         }
     }
@@ -187,9 +194,16 @@ impl Inner {
     }
 
     fn end_step(&mut self) {
+        let before = self.engine.counts();
         let tokens = self.engine.end_step();
-        self.metrics
-            .observe("vllm:iteration_tokens_total", tokens.len() as f64);
+        let counts = self.engine.counts();
+        // As vLLM does, a step in the middle of a prefill is left out, and a prompt counts where its prefill ends.
+        if !tokens.is_empty() {
+            let computed = counts.computed_prompt_tokens - before.computed_prompt_tokens;
+            let tokens = computed + (counts.generation_tokens - before.generation_tokens);
+            self.metrics
+                .observe("vllm:iteration_tokens_total", tokens as f64);
+        }
         for token in tokens {
             if let Some(listener) = self.listeners.get(&token.id) {
                 let _ = listener.send(token);

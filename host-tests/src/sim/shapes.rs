@@ -206,7 +206,7 @@ impl ApiError {
         }
     }
 
-    pub(super) fn data_parallel_rank(rank: &str) -> Self {
+    pub(super) fn data_parallel_rank(rank: i64) -> Self {
         let message = format!("data_parallel_rank {rank} is out of range [0, 1).");
         Self {
             status: 400,

@@ -1,5 +1,8 @@
 use std::time::Duration;
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use super::*;
 
 const LIMITS: EngineLimits = EngineLimits {
@@ -175,4 +178,110 @@ fn the_longest_unused_prefix_goes_when_another_needs_its_room() {
     let (tokens, _) = run(&mut engine);
     assert_eq!(cached(&tokens, 4), 128);
     assert_eq!(cached(&tokens, 5), 32, "all but its first two blocks went");
+}
+
+/// Room for 20 blocks, and steps that take every prompt in one chunk.
+fn engine_for_whole_prompts() -> Engine {
+    let limits = EngineLimits {
+        max_num_batched_tokens: 1000,
+        num_gpu_blocks: 20,
+        ..LIMITS
+    };
+    Engine::new(limits, EngineProfile::default())
+}
+
+#[test]
+fn a_request_that_waits_for_room_leaves_no_prefix_that_nobody_computed() {
+    let mut engine = engine_for_whole_prompts();
+    engine.add(sequence(1, 0..12, 30));
+    engine.add(sequence(2, 50..60, 1));
+    let (tokens, _) = run(&mut engine);
+    assert_eq!(cached(&tokens, 2), 0);
+    assert_eq!(engine.counts().preemptions, 0);
+}
+
+#[test]
+fn a_request_that_waits_for_room_evicts_nothing() {
+    let mut engine = engine_for_whole_prompts();
+    engine.add(sequence(1, 100..107, 1));
+    run(&mut engine);
+    engine.add(sequence(2, 0..12, 10));
+    engine.add(sequence(3, 50..60, 1));
+    engine.begin_step();
+    engine.end_step();
+    engine.abort(3);
+    run(&mut engine);
+    engine.add(sequence(4, 100..107, 1));
+    assert_eq!(cached(&run(&mut engine).0, 4), 96);
+}
+
+#[test]
+fn a_prompt_is_not_begun_before_the_whole_of_it_has_room() {
+    let limits = EngineLimits {
+        num_gpu_blocks: 20,
+        ..LIMITS
+    };
+    let mut engine = Engine::new(limits, EngineProfile::default());
+    engine.add(sequence(1, 0..8, 5));
+    engine.add(sequence(2, 50..64, 1));
+    engine.begin_step();
+    assert_eq!((engine.running(), engine.waiting()), (1, 1));
+    engine.end_step();
+    assert_eq!(run(&mut engine).0.len(), 5);
+}
+
+#[test]
+fn computed_and_cached_prompt_tokens_add_up() {
+    let mut engine = engine();
+    for id in [1, 2] {
+        engine.add(sequence(id, 0..10, 3));
+        run(&mut engine);
+    }
+    let counts = engine.counts();
+    assert_eq!(
+        (counts.prompt_tokens, counts.computed_prompt_tokens),
+        (320, 176)
+    );
+}
+
+#[test]
+fn whatever_comes_and_goes_everybody_is_served_whole_and_nothing_stays_in_use() {
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    let limits = EngineLimits {
+        num_gpu_blocks: 40,
+        ..LIMITS
+    };
+    let mut engine = Engine::new(limits, EngineProfile::default());
+    let (mut expected, mut tokens) = (std::collections::BTreeMap::new(), Vec::new());
+    for id in 0..2000 {
+        let family = random.random_range(0..6u64) * 100;
+        let blocks = random.random_range(1..25);
+        let max_tokens = random.random_range(1..60);
+        engine.add(sequence(id, family..family + blocks, max_tokens));
+        expected.insert(id, max_tokens);
+        for _ in 0..random.random_range(0..12) {
+            engine.begin_step();
+            if random.random_bool(0.02) {
+                let gone = random.random_range(0..=id);
+                engine.abort(gone);
+                expected.remove(&gone);
+            }
+            tokens.extend(engine.end_step());
+        }
+    }
+    tokens.extend(run(&mut engine).0);
+    for (id, max_tokens) in expected {
+        let numbers = tokens.iter().filter(|token| token.id == id);
+        let numbers: Vec<u64> = numbers.map(|token| token.number).collect();
+        assert_eq!(
+            numbers,
+            (0..max_tokens).collect::<Vec<_>>(),
+            "sequence {id}"
+        );
+    }
+    assert!(engine.counts().preemptions > 0, "the cache was tight");
+    assert_eq!(
+        (engine.running(), engine.waiting(), engine.cache_usage()),
+        (0, 0, 0.0)
+    );
 }
