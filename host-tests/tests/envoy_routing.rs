@@ -116,7 +116,7 @@ each_envoy! {
         let cases: [Unread; 8] = [
             (Method::GET, "/v1/models?x=1", b"", &[ECHO]),
             (Method::POST, "/v1/chat/completions", b"", &[ECHO]),
-            (Method::POST, "/v1/embeddings", b"{\"input\":\"tides\"}", &[ECHO]),
+            (Method::POST, "/v1/audio/transcriptions", b"{\"input\":\"tides\"}", &[ECHO]),
             (Method::POST, "/v1/chat/completions", b"--no-json\r\n", &[ECHO]),
             (Method::POST, "/v1/completions", b"{\"prompt\":\"broken off", &[ECHO]),
             (Method::POST, "/v1/completions", b"\x1f\x8b\x08\x00\xff", &[ECHO, GZIP]),

@@ -1,8 +1,9 @@
 //! Counters and gauges that Envoy shows as `wasmcustom.rank_router.*`.
 
+use hashbrown::HashMap;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
-use routing::{BodyEnd, Due, Pick, Reason};
+use routing::{BodyEnd, Due, Endpoint, Outcome, Pick, Prompt, Reason};
 
 /// Numbers of the metrics at the host; each definition makes a new number, so they are defined once in a VM.
 ///
@@ -23,6 +24,9 @@ pub(crate) struct Metrics {
     requests_in_flight: Option<u32>,
     queued_tokens: Option<u32>,
     requests_held: Option<u32>,
+    prompts_without_block: Option<u32>,
+    /// By endpoint, `None` for every other path, and outcome.
+    requests: HashMap<(Option<Endpoint>, Outcome), u32>,
 }
 
 impl Metrics {
@@ -43,6 +47,8 @@ impl Metrics {
             requests_in_flight: gauge("requests_in_flight"),
             queued_tokens: gauge("queued_tokens"),
             requests_held: gauge("requests_held"),
+            prompts_without_block: counter("prompts_without_block"),
+            requests: requests(),
         }
     }
 
@@ -55,6 +61,17 @@ impl Metrics {
             (BodyEnd::Whole, _) => self.bodies_whole,
         };
         add(metric, 1);
+    }
+
+    /// A request of an endpoint, `None` for a path that is not known, was understood so far.
+    pub(crate) fn request(&self, endpoint: Option<Endpoint>, outcome: Outcome) {
+        add(self.requests.get(&(endpoint, outcome)).copied(), 1);
+    }
+
+    /// A prompt too short for a block is understood and yet has no prefix.
+    pub(crate) fn blocks(&self, prompt: &Prompt) {
+        let is_short = prompt.prompt_bytes > 0 && prompt.blocks.is_empty();
+        add(self.prompts_without_block, i64::from(is_short));
     }
 
     /// A rank was picked and counted.
@@ -100,6 +117,22 @@ impl Metrics {
     pub(crate) fn released(&self) {
         add(self.requests_held, -1);
     }
+}
+
+/// `requests_<endpoint>_<outcome>` for each of both, and `requests_other_not_a_prompt`.
+fn requests() -> HashMap<(Option<Endpoint>, Outcome), u32> {
+    let known = Endpoint::ALL.into_iter().flat_map(|endpoint| {
+        Outcome::ALL
+            .into_iter()
+            .map(move |outcome| (Some(endpoint), outcome))
+    });
+    let all = known.chain([(None, Outcome::NotAPrompt)]);
+    let defined = all.filter_map(|(endpoint, outcome)| {
+        let kind = endpoint.map_or("other", Endpoint::name);
+        let metric = counter(&format!("requests_{kind}_{}", outcome.name()))?;
+        Some(((endpoint, outcome), metric))
+    });
+    defined.collect()
 }
 
 fn counter(name: &str) -> Option<u32> {

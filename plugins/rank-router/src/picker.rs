@@ -4,9 +4,10 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use routing::{DESTINATION_HEADER, STRIPPED_HEADERS};
+use routing::{DESTINATION_HEADER, Endpoint, Outcome, STRIPPED_HEADERS};
 
-use crate::{host, prompt_request, worker};
+use crate::prompt_request::{self, PromptRequest};
+use crate::{host, worker};
 
 /// A stream, as the picker sees it.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl Picker {
         let mark = worker::with(|worker| worker.mark().to_string());
         self.reader = host::stream_mark(&mark);
         let Some(reader) = self.reader else {
-            note_missing_reader();
+            note_unread();
             return false;
         };
         let now_ms = host::now_ms();
@@ -60,10 +61,33 @@ impl Picker {
     }
 }
 
-fn note_missing_reader() {
-    if prompt_request::endpoint().is_none() {
-        return;
+/// A body goes by that no reader read.
+fn note_unread() {
+    match prompt_request::look() {
+        PromptRequest::Readable(endpoint) => {
+            count(Some(endpoint), Outcome::Unreadable);
+            note_missing_reader();
+        }
+        PromptRequest::Compressed(endpoint) => count(Some(endpoint), Outcome::Unreadable),
+        PromptRequest::Other => count(None, Outcome::NotAPrompt),
     }
+}
+
+/// A request without a body goes by.
+fn note_empty() {
+    match prompt_request::look() {
+        PromptRequest::Readable(endpoint) | PromptRequest::Compressed(endpoint) => {
+            count(Some(endpoint), Outcome::NotAPrompt);
+        }
+        PromptRequest::Other => count(None, Outcome::NotAPrompt),
+    }
+}
+
+fn count(endpoint: Option<Endpoint>, outcome: Outcome) {
+    worker::with(|worker| worker.metrics.request(endpoint, outcome));
+}
+
+fn note_missing_reader() {
     let is_news = worker::with(|worker| {
         worker.metrics.reader_missing();
         !std::mem::replace(&mut worker.warned_of_reader, true)
@@ -88,7 +112,9 @@ impl HttpContext for Picker {
         STRIPPED_HEADERS
             .iter()
             .for_each(|name| host::remove_request_header(name));
-        if !end_of_stream && self.hold() {
+        if end_of_stream {
+            note_empty();
+        } else if self.hold() {
             return Action::Pause;
         }
         self.pick_at_once();

@@ -4,11 +4,30 @@ use routing::Endpoint;
 
 use crate::host;
 
-/// The endpoint of the request at hand, if its body holds a readable prompt. Only in the request headers callback.
-pub(crate) fn endpoint() -> Option<Endpoint> {
+/// What the headers say of a request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PromptRequest {
+    /// It holds a prompt.
+    Readable(Endpoint),
+    /// It holds a prompt, but compressed.
+    Compressed(Endpoint),
+    /// It holds none that is known.
+    Other,
+}
+
+/// Looks at the request at hand. Only in the request headers callback.
+pub(crate) fn look() -> PromptRequest {
+    match endpoint() {
+        Some(endpoint) if is_plain() => PromptRequest::Readable(endpoint),
+        Some(endpoint) => PromptRequest::Compressed(endpoint),
+        None => PromptRequest::Other,
+    }
+}
+
+fn endpoint() -> Option<Endpoint> {
     let method = host::request_header(":method")?;
     let path = host::request_header(":path")?;
-    Endpoint::of(&method, &path).filter(|_| is_plain())
+    Endpoint::of(&method, &path)
 }
 
 /// The announced length of the body. Only in the request headers callback.

@@ -3,7 +3,8 @@
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
-use crate::{host, prompt_request, worker};
+use crate::prompt_request::{self, PromptRequest};
+use crate::{host, worker};
 
 /// Bytes taken into the VM at once: a few frames, so that a chunk of any size costs bounded memory.
 const SLICE_BYTES: usize = 64 * 1024;
@@ -21,7 +22,7 @@ impl Reader {
     }
 
     fn open(&mut self) {
-        let Some(endpoint) = prompt_request::endpoint() else {
+        let PromptRequest::Readable(endpoint) = prompt_request::look() else {
             return;
         };
         let mark = worker::with(|worker| worker.mark().to_string());
@@ -38,26 +39,32 @@ impl Reader {
     fn read(&self, chunk_bytes: usize) {
         let now_ms = host::now_ms();
         let starts = (0..chunk_bytes).step_by(SLICE_BYTES);
-        let mut slices = starts.map(|start| {
-            host::request_body(start, SLICE_BYTES.min(chunk_bytes.saturating_sub(start)))
-        });
-        let is_due = slices
-            .any(|slice| worker::with(|worker| worker.exchanges.feed(self.id, &slice, now_ms)));
-        ring_if(is_due);
+        let mut is_due = false;
+        for start in starts {
+            let bytes = SLICE_BYTES.min(chunk_bytes.saturating_sub(start));
+            let slice = host::request_body(start, bytes);
+            is_due |= worker::with(|worker| worker.exchanges.feed(self.id, &slice, now_ms));
+        }
+        self.note(is_due);
     }
 
     fn end_body(&self) {
-        ring_if(worker::with(|worker| worker.exchanges.end_body(self.id)));
+        self.note(worker::with(|worker| worker.exchanges.end_body(self.id)));
+    }
+
+    /// Rings for a decision that is due, or takes in what was read after one.
+    fn note(&self, is_due: bool) {
+        worker::with(|worker| {
+            if is_due {
+                worker.bells.ring()
+            } else {
+                worker.learn()
+            }
+        });
     }
 
     fn is_reading(&self) -> bool {
         self.is_open && worker::with(|worker| worker.exchanges.is_reading(self.id))
-    }
-}
-
-fn ring_if(is_due: bool) {
-    if is_due {
-        worker::with(|worker| worker.bells.ring());
     }
 }
 

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use hashbrown::HashMap;
 use routing::{
-    Charge, Config, DESTINATION_HEADER, Decidable, Exchanges, Limits, Pick, Pool, Prompt, chain,
+    Charge, Config, DESTINATION_HEADER, Decidable, Exchanges, Limits, Pick, Pool, Prompt,
+    ReadToEnd, chain,
 };
 
 use crate::bell::Bells;
@@ -148,11 +149,33 @@ impl Worker {
     }
 
     /// Picks for a request that was held; gives the destination.
+    ///
+    /// Where nothing is prefilled a prefix is worth nothing, and the load alone decides.
     pub(crate) fn decide(&mut self, decidable: &Decidable) -> Option<String> {
-        self.metrics
-            .body_read(decidable.due, decidable.prompt.body_end);
-        let pool = self.streams.get(&decidable.picker)?.pool.clone();
-        self.pick(decidable.picker, &pool, Some(&decidable.prompt))
+        let Decidable {
+            picker,
+            endpoint,
+            due,
+            prompt,
+        } = decidable;
+        self.metrics.body_read(*due, prompt.body_end);
+        self.metrics.request(Some(*endpoint), prompt.outcome());
+        self.metrics.blocks(prompt);
+        let pool = self.streams.get(picker)?.pool.clone();
+        self.pick(*picker, &pool, endpoint.fills_cache().then_some(prompt))
+    }
+
+    /// Lets pools know what bodies held that were decided on before their end.
+    pub(crate) fn learn(&mut self) {
+        for ReadToEnd { picker, prompt } in self.exchanges.take_read() {
+            let Some(stream) = self.streams.get(&picker) else {
+                continue;
+            };
+            let pool = self.pools.get_mut(&stream.pool);
+            if let (Some(shared), Some(charge)) = (pool, stream.charge.as_ref()) {
+                shared.pool.learn(charge, &prompt);
+            }
+        }
     }
 
     /// Picks for a stream and counts it; gives the destination, or nothing when the pool has no rank.

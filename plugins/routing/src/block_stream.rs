@@ -5,10 +5,15 @@
 //! be given something more later: the role of a message is part of its first block even when the body names it
 //! after the content.
 
-use crate::hash_bytes;
+use crate::{Section, hash_bytes};
 
-/// Most blocks kept per stream: at the smallest block size (64 bytes) a quarter of a MiB, at the default 1 MiB.
+/// Most blocks kept per stream. With blocks that grow they reach over 33 MB of text at the default of 256 bytes, more
+/// than 8 million tokens, and 8 MB at the smallest.
 const MAX_BLOCKS: usize = 4096;
+
+/// After so many blocks their size doubles: the first 32,000 tokens at full resolution, and an error of at most half a
+/// block in 512 behind.
+const BLOCKS_OF_ONE_SIZE: usize = 512;
 
 /// A whole block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +24,11 @@ pub struct RawBlock {
     pub end_bytes: u32,
 }
 
-/// A stream of prompt bytes, cut into blocks of equal size.
+/// A stream of prompt bytes, cut into blocks that grow with depth.
 ///
-/// Memory: one block in hand and 16 bytes for each whole block, at most 4,096; later bytes are only counted.
-#[derive(Debug)]
+/// Memory: one block in hand (at most 128 times the first) and 16 bytes for each whole block, at most 4,096; later
+/// bytes are only counted.
+#[derive(Clone, Debug)]
 pub struct BlockStream {
     block_bytes: usize,
     in_hand: Vec<u8>,
@@ -32,7 +38,7 @@ pub struct BlockStream {
 }
 
 impl BlockStream {
-    /// Starts a stream with blocks of `block_bytes` (at least 1).
+    /// Starts a stream whose first blocks have `block_bytes` (at least 1).
     #[must_use]
     pub fn new(block_bytes: usize) -> Self {
         Self {
@@ -45,13 +51,31 @@ impl BlockStream {
     }
 
     /// Appends bytes of the prompt.
-    pub fn push(&mut self, mut part: &[u8]) {
+    pub fn push(&mut self, part: &[u8]) {
         self.weigh(u64::try_from(part.len()).unwrap_or(u64::MAX));
+        self.append(part, true);
+    }
+
+    /// Appends bytes that tell prompts apart but are no part of their text: they make blocks and have no weight.
+    pub fn mark(&mut self, bytes: &[u8]) {
+        self.append(bytes, false);
+    }
+
+    /// Counts prompt bytes that are in the blocks only as a hash.
+    pub fn weigh(&mut self, bytes: u64) {
+        self.prompt_bytes = self.prompt_bytes.saturating_add(bytes);
+    }
+
+    fn append(&mut self, mut part: &[u8], is_weighed: bool) {
         while !part.is_empty() && self.blocks.len() < MAX_BLOCKS {
-            let missing = self.block_bytes.saturating_sub(self.in_hand.len());
+            let missing = self.size_in_hand().saturating_sub(self.in_hand.len());
             let (taken, rest) = part.split_at_checked(missing).unwrap_or((part, &[]));
             part = rest;
-            let left = u64::try_from(part.len()).unwrap_or(0);
+            let left = if is_weighed {
+                u64::try_from(part.len()).unwrap_or(0)
+            } else {
+                0
+            };
             if taken.len() < missing {
                 self.in_hand.extend_from_slice(taken);
             } else if self.in_hand.is_empty() {
@@ -63,11 +87,6 @@ impl BlockStream {
                 self.close(hash, left);
             }
         }
-    }
-
-    /// Counts prompt bytes that are in the blocks only as a hash.
-    pub fn weigh(&mut self, bytes: u64) {
-        self.prompt_bytes = self.prompt_bytes.saturating_add(bytes);
     }
 
     /// The number of the block that the next byte goes into.
@@ -117,6 +136,27 @@ impl BlockStream {
         Some(hash.wrapping_add(self.in_hand_fold))
     }
 
+    /// Ends the stream.
+    #[must_use]
+    pub fn into_section(self) -> Section {
+        Section {
+            tail: self.tail(),
+            prompt_bytes: self.prompt_bytes,
+            blocks: self.blocks,
+        }
+    }
+
+    /// Bytes of the block in hand once it is whole.
+    fn size_in_hand(&self) -> usize {
+        let doublings = self
+            .blocks
+            .len()
+            .checked_div(BLOCKS_OF_ONE_SIZE)
+            .unwrap_or(0);
+        let factor = 1usize.checked_shl(u32::try_from(doublings).unwrap_or(0));
+        self.block_bytes.saturating_mul(factor.unwrap_or(1))
+    }
+
     /// `left`: bytes of the part in hand that are already weighed but stand behind this block.
     fn close(&mut self, hash: u64, left: u64) {
         let end_bytes = self.prompt_bytes.saturating_sub(left);
@@ -163,11 +203,39 @@ mod tests {
 
     #[test]
     fn the_number_of_blocks_is_bounded_but_bytes_are_counted() {
-        let long = vec![b'a'; 4 * MAX_BLOCKS + 99];
+        // Eight sizes, each twice the one before.
+        let most = 4 * BLOCKS_OF_ONE_SIZE * 255;
+        let long = vec![b'a'; most + 99];
         let stream = stream(&[&long]);
+        assert_eq!(
+            stream.blocks().last().unwrap().end_bytes,
+            u32::try_from(most).unwrap()
+        );
         assert_eq!(stream.blocks().len(), MAX_BLOCKS);
         assert_eq!(stream.prompt_bytes(), u64::try_from(long.len()).unwrap());
         assert_eq!(stream.tail(), None);
+    }
+
+    #[test]
+    fn blocks_double_after_each_512_of_one_size() {
+        let stream = stream(&[&[b'a'; 4 * 512 + 8 * 512 + 16]]);
+        let ends: Vec<u32> = stream
+            .blocks()
+            .iter()
+            .map(|block| block.end_bytes)
+            .collect();
+        assert_eq!(ends[510..514], [2044, 2048, 2056, 2064]);
+        assert_eq!(ends[1022..], [6136, 6144, 6160]);
+    }
+
+    #[test]
+    fn a_million_tokens_fit_the_budget_of_blocks() {
+        let mut stream = BlockStream::new(256);
+        let text = vec![b'a'; 4_000_000];
+        stream.push(&text);
+        assert!(stream.blocks().len() < MAX_BLOCKS);
+        let last = stream.blocks().last().unwrap().end_bytes;
+        assert!(last > 3_980_000, "the last whole block ends at {last}");
     }
 
     #[test]

@@ -35,7 +35,7 @@ const PIECE_BYTES: usize = 64;
 /// Hash of a value that arrives in parts of any length, in constant memory.
 ///
 /// Hashes pieces of 64 bytes and chains them, so the result does not depend on where the parts were cut.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ValueHash {
     piece: [u8; PIECE_BYTES],
     filled: usize,

@@ -176,8 +176,8 @@ impl TryFrom<RawConfig> for Config {
                 "decideAfterBytes",
                 raw.decide_after_bytes,
                 DECIDE_AFTER_BYTES,
-                (1024, 917_504),
-                "1024 to 917504 bytes (more would meet Envoy's buffer limit of 1 MiB)",
+                (1024, 16_777_216),
+                "1024 to 16777216 bytes (above the listener's buffer limit only the timer decides)",
             ),
             decide_after_idle_ms: check.whole(
                 "decideAfterIdleMs",

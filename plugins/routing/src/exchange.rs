@@ -4,10 +4,13 @@
 //! joins it. It becomes due when the body has ended or is read to its limit, when the body turns out to be
 //! unreadable, or when no byte came for a while: whatever the client does, a held request is decided. Both sides
 //! may go away at any time; an exchange ends with the first of them.
+//!
+//! A body that was decided on early is read on as it passes: its rank will hold all of it, and what its conversation
+//! starts with helps to decide on the next turn.
 
 use hashbrown::HashMap;
 
-use crate::{Endpoint, Prompt, PromptReader};
+use crate::{BodyEnd, Endpoint, Prefaces, Prompt, PromptReader};
 
 /// When a decision cannot wait longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +39,25 @@ pub enum Due {
 pub struct Decidable {
     /// The picker that holds the headers.
     pub picker: u32,
+    /// What kind of request it is.
+    pub endpoint: Endpoint,
     /// Why now.
     pub due: Due,
     /// What was read of the prompt.
     pub prompt: Prompt,
 }
+
+/// A prompt that was decided on early and has been read to its end since.
+#[derive(Debug)]
+pub struct ReadToEnd {
+    /// The picker that held its headers.
+    pub picker: u32,
+    /// The whole prompt.
+    pub prompt: Prompt,
+}
+
+/// How far a body that was decided on early is read on: reading costs the worker time, and prompts of more bytes are rare.
+const READ_ON_BYTES: u64 = 8 * 1024 * 1024;
 
 #[derive(Debug)]
 struct Held {
@@ -51,11 +68,27 @@ struct Held {
     due: Option<Due>,
 }
 
+/// What becomes of a body.
+#[derive(Debug)]
+enum Stage {
+    /// Nobody waits for it.
+    Open,
+    /// A picker holds the headers.
+    Held(Box<Held>),
+    /// The request went on, and the rest of the body is read to know what the rank will hold.
+    ReadOn {
+        picker: u32,
+        reader: Box<PromptReader>,
+    },
+    /// Nothing more is wanted.
+    Over,
+}
+
 #[derive(Debug)]
 struct Exchange {
     endpoint: Endpoint,
     body_bytes: Option<u64>,
-    held: Option<Held>,
+    stage: Stage,
 }
 
 /// All exchanges of a worker, by the reader's number.
@@ -65,19 +98,19 @@ struct Exchange {
 pub struct Exchanges {
     open: HashMap<u32, Exchange>,
     due: Vec<u32>,
+    read: Vec<ReadToEnd>,
+    prefaces: Prefaces,
 }
 
 impl Exchanges {
     /// A reader met a request that carries a prompt; `body_bytes` is its announced length.
     pub fn open(&mut self, reader: u32, endpoint: Endpoint, body_bytes: Option<u64>) {
-        self.open.insert(
-            reader,
-            Exchange {
-                endpoint,
-                body_bytes,
-                held: None,
-            },
-        );
+        let exchange = Exchange {
+            endpoint,
+            body_bytes,
+            stage: Stage::Open,
+        };
+        self.open.insert(reader, exchange);
     }
 
     /// A picker wants to hold the request; false when there is nothing to wait for: the reader is gone, or another
@@ -90,61 +123,75 @@ impl Exchanges {
         limits: Limits,
         now_ms: u64,
     ) -> bool {
-        let Some(exchange) = self
-            .open
-            .get_mut(&reader)
-            .filter(|exchange| exchange.held.is_none())
-        else {
+        let open = self.open.get_mut(&reader);
+        let Some(exchange) = open.filter(|exchange| matches!(exchange.stage, Stage::Open)) else {
             return false;
         };
-        exchange.held = Some(Held {
+        exchange.stage = Stage::Held(Box::new(Held {
             picker,
             reader: PromptReader::new(exchange.endpoint, block_bytes),
             limits,
             last_byte_ms: now_ms,
             due: None,
-        });
+        }));
         true
     }
 
     /// Whether the body of this request is still wanted.
     #[must_use]
     pub fn is_reading(&self, reader: u32) -> bool {
-        self.held(reader).is_some_and(|held| held.due.is_none())
+        self.open
+            .get(&reader)
+            .is_some_and(|exchange| match &exchange.stage {
+                Stage::Held(held) => held.due.is_none() || held.due.is_some_and(Due::is_early),
+                Stage::ReadOn { .. } => true,
+                Stage::Open | Stage::Over => false,
+            })
     }
 
     /// A piece of the body passed; true when that made the request due.
     pub fn feed(&mut self, reader: u32, piece: &[u8], now_ms: u64) -> bool {
-        let Some(held) = self.held_mut(reader).filter(|held| held.due.is_none()) else {
+        let Some(exchange) = self.open.get_mut(&reader) else {
             return false;
         };
-        held.reader.feed(piece);
-        held.last_byte_ms = now_ms;
-        let due = if held.reader.is_unreadable() {
-            Due::Unreadable
-        } else if held.reader.is_complete() {
-            Due::BodyEnd
-        } else if held.reader.seen_bytes() >= held.limits.bytes {
-            Due::ByteLimit
-        } else {
-            return false;
-        };
-        self.make_due(reader, due)
+        match &mut exchange.stage {
+            Stage::Held(held) => {
+                held.reader.feed(piece);
+                held.last_byte_ms = now_ms;
+                held.due_by_bytes()
+                    .is_some_and(|due| self.make_due(reader, due))
+            }
+            Stage::ReadOn { reader: prompt, .. } => {
+                prompt.feed(piece);
+                if prompt.is_complete()
+                    || prompt.is_unreadable()
+                    || prompt.seen_bytes() > READ_ON_BYTES
+                {
+                    self.end_read_on(reader);
+                }
+                false
+            }
+            Stage::Open | Stage::Over => false,
+        }
     }
 
     /// The body has ended; true when that made the request due.
     pub fn end_body(&mut self, reader: u32) -> bool {
+        self.end_read_on(reader);
         self.make_due(reader, Due::BodyEnd)
     }
 
     /// Makes every request due for which no byte came for too long, by rising number.
     pub fn expire(&mut self, now_ms: u64) {
         let is_idle = |held: &Held| now_ms.saturating_sub(held.last_byte_ms) >= held.limits.idle_ms;
-        let reading = self
+        let held = self
             .open
             .iter()
-            .filter_map(|(reader, exchange)| Some((*reader, exchange.held.as_ref()?)));
-        let mut idle: Vec<u32> = reading
+            .filter_map(|(reader, exchange)| match &exchange.stage {
+                Stage::Held(held) => Some((*reader, held)),
+                _ => None,
+            });
+        let mut idle: Vec<u32> = held
             .filter(|(_, held)| is_idle(held))
             .map(|(reader, _)| reader)
             .collect();
@@ -162,12 +209,16 @@ impl Exchanges {
             .collect()
     }
 
+    /// Takes the prompts that were read to their end after they were decided on.
+    pub fn take_read(&mut self) -> Vec<ReadToEnd> {
+        std::mem::take(&mut self.read)
+    }
+
     /// The reader or the picker of a request is gone, or an answer was given without a decision; true when the
     /// request was held until now.
     pub fn close(&mut self, reader: u32) -> bool {
-        self.open
-            .remove(&reader)
-            .is_some_and(|exchange| exchange.held.is_some())
+        let closed = self.open.remove(&reader);
+        closed.is_some_and(|exchange| matches!(exchange.stage, Stage::Held(_)))
     }
 
     /// Requests whose headers are held.
@@ -175,38 +226,92 @@ impl Exchanges {
     pub fn held_requests(&self) -> usize {
         self.open
             .values()
-            .filter(|exchange| exchange.held.is_some())
+            .filter(|exchange| matches!(exchange.stage, Stage::Held(_)))
             .count()
     }
 
-    fn held(&self, reader: u32) -> Option<&Held> {
-        self.open.get(&reader)?.held.as_ref()
-    }
-
-    fn held_mut(&mut self, reader: u32) -> Option<&mut Held> {
-        self.open.get_mut(&reader)?.held.as_mut()
-    }
-
     fn make_due(&mut self, reader: u32, due: Due) -> bool {
-        let Some(held) = self.held_mut(reader).filter(|held| held.due.is_none()) else {
+        let Some(Exchange {
+            stage: Stage::Held(held),
+            ..
+        }) = self.open.get_mut(&reader)
+        else {
             return false;
         };
-        held.due = Some(due);
-        self.due.push(reader);
-        true
+        let is_news = held.due.is_none();
+        // What ends while it waits for its decision is decided on as whole.
+        if is_news || (due == Due::BodyEnd && held.due.is_some_and(Due::is_early)) {
+            held.due = Some(due);
+        }
+        if is_news {
+            self.due.push(reader);
+        }
+        is_news
     }
 
     fn take(&mut self, reader: u32) -> Option<Decidable> {
-        let due = self.held(reader)?.due?;
-        let exchange = self.open.remove(&reader)?;
-        let held = exchange.held?;
+        let exchange = self.open.get_mut(&reader)?;
+        let Stage::Held(held) = &exchange.stage else {
+            return None;
+        };
+        let due = held.due?;
+        let Stage::Held(held) = std::mem::replace(&mut exchange.stage, Stage::Over) else {
+            return None;
+        };
+        let Held {
+            picker,
+            reader: prompt,
+            ..
+        } = *held;
+        if due.is_early() {
+            exchange.stage = Stage::ReadOn {
+                picker,
+                reader: Box::new(prompt.clone()),
+            };
+        }
         let is_end = due == Due::BodyEnd;
-        let prompt = held.reader.finish(is_end, exchange.body_bytes);
+        let prompt = prompt.finish_with(is_end, exchange.body_bytes, &mut self.prefaces);
         Some(Decidable {
-            picker: held.picker,
+            picker,
+            endpoint: exchange.endpoint,
             due,
             prompt,
         })
+    }
+
+    fn end_read_on(&mut self, reader: u32) {
+        let Some(exchange) = self.open.get_mut(&reader) else {
+            return;
+        };
+        if !matches!(exchange.stage, Stage::ReadOn { .. }) {
+            return;
+        }
+        let stage = std::mem::replace(&mut exchange.stage, Stage::Over);
+        if let Stage::ReadOn { picker, reader } = stage {
+            let prompt = reader.finish_with(true, exchange.body_bytes, &mut self.prefaces);
+            if prompt.body_end == BodyEnd::Whole {
+                self.read.push(ReadToEnd { picker, prompt });
+            }
+        }
+    }
+}
+
+impl Held {
+    fn due_by_bytes(&self) -> Option<Due> {
+        if self.reader.is_unreadable() {
+            Some(Due::Unreadable)
+        } else if self.reader.is_complete() {
+            Some(Due::BodyEnd)
+        } else {
+            (self.reader.seen_bytes() >= self.limits.bytes).then_some(Due::ByteLimit)
+        }
+    }
+}
+
+impl Due {
+    /// Whether more of the body may come.
+    fn is_early(self) -> bool {
+        matches!(self, Self::ByteLimit | Self::IdleLimit)
     }
 }
 

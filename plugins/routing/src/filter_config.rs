@@ -109,7 +109,7 @@ mod tests {
     fn every_wrong_value_is_named_at_once() {
         let text = problem(
             r#"{"filter":"picker","pool":"A b","ranks":["pod-a:8000"],"blockBytes":1,"missWeight":-1,
-                "decideAfterBytes":2000000}"#,
+                "decideAfterBytes":20000000}"#,
         );
         for field in [
             "pool: \"A b\"",
@@ -120,7 +120,7 @@ mod tests {
             assert!(text.contains(field), "{field} is missing in: {text}");
         }
         assert!(
-            text.contains("decideAfterBytes: 2000000 given, 1024 to 917504 bytes"),
+            text.contains("decideAfterBytes: 20000000 given, 1024 to 16777216 bytes"),
             "{text}"
         );
     }

@@ -71,7 +71,7 @@ enum State {
 }
 
 /// A JSON scanner that is fed in pieces.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct JsonScanner {
     state: State,
     nesting: Nesting,

@@ -93,8 +93,7 @@ impl Pool {
         let matched_tokens = self.matched_tokens(prompt, best);
         let prompt_tokens = prompt.map_or(0, Prompt::tokens);
         let cost = self.cost(prompt, best);
-        let hashes: Vec<u64> = blocks.iter().map(|block| block.chain_hash).collect();
-        self.index.insert(best, &hashes);
+        self.remember(best, prompt);
         Some(Pick {
             ranks: order
                 .iter()
@@ -108,6 +107,11 @@ impl Pool {
                 .loads
                 .charge(best, prompt_tokens.saturating_sub(matched_tokens)),
         })
+    }
+
+    /// Notes what a request that was picked for was found to hold once all of it was read.
+    pub fn learn(&mut self, charge: &Charge, prompt: &Prompt) {
+        self.remember(charge.rank(), Some(prompt));
     }
 
     /// Notes the first byte of a response; gives the tokens that are no longer queued.
@@ -125,6 +129,21 @@ impl Pool {
     pub fn load(&self, address: SocketAddr) -> Option<(u64, u32)> {
         let rank = self.rank(address)?;
         Some((self.loads.queued_tokens(rank), self.loads.in_flight(rank)))
+    }
+
+    /// From now on the rank is believed to hold the prompt.
+    fn remember(&mut self, rank: RankId, prompt: Option<&Prompt>) {
+        let Some(prompt) = prompt else { return };
+        let unit_bytes = u32::try_from(self.config.block_bytes()).unwrap_or(u32::MAX);
+        let start = |position: usize| {
+            let before = position
+                .checked_sub(1)
+                .and_then(|last| prompt.blocks.get(last));
+            let bytes = before.map_or(0, |block| block.end_bytes);
+            bytes.checked_div(unit_bytes).unwrap_or(bytes)
+        };
+        let hashes: Vec<u64> = prompt.blocks.iter().map(|block| block.chain_hash).collect();
+        self.index.insert_sized(rank, &hashes, start);
     }
 
     fn candidates(&self, prompt: Option<&Prompt>) -> Vec<Candidate> {

@@ -99,6 +99,14 @@ impl PrefixIndex {
 
     /// Notes that `rank`, which has to be known, is sent a prompt of these blocks; each is there once.
     pub fn insert(&mut self, rank: RankId, blocks: &[u64]) {
+        self.insert_sized(rank, blocks, |position| {
+            u32::try_from(position).unwrap_or(u32::MAX)
+        });
+    }
+
+    /// As [`insert`](Self::insert), for blocks of unequal size: `start` gives how many blocks of the size that
+    /// capacities are counted in stand before a position, and never falls.
+    pub fn insert_sized(&mut self, rank: RankId, blocks: &[u64], start: impl Fn(usize) -> u32) {
         let Some(clock) = self.clocks.get(rank.index()).copied() else {
             return;
         };
@@ -106,24 +114,25 @@ impl PrefixIndex {
             .iter()
             .take_while(|&&hash| self.holds(rank, hash))
             .count();
-        let fresh = u32::try_from(blocks.len().saturating_sub(held)).unwrap_or(u32::MAX);
+        let fresh = start(blocks.len()).saturating_sub(start(held));
         let now = clock.inserted.wrapping_add(fresh);
         if let Some(clock) = self.clocks.get_mut(rank.index()) {
             clock.inserted = now;
         }
-        for (&hash, position) in blocks.iter().zip(0..clock.capacity) {
-            let touched = now.wrapping_sub(position);
-            self.slots.touch(
-                hash,
-                Holder {
-                    rank: rank.0,
-                    life: clock.life,
-                    touched,
-                },
-                &self.clocks,
-            );
+        let starts = (0..).map(start);
+        let fitting = blocks
+            .iter()
+            .zip(starts)
+            .take_while(|(_, start)| *start < clock.capacity);
+        for (&hash, start) in fitting {
+            let holder = Holder {
+                rank: rank.0,
+                life: clock.life,
+                touched: now.wrapping_sub(start),
+            };
+            self.slots.touch(hash, holder, &self.clocks);
         }
-        (0..fresh).for_each(|_| self.slots.sweep(&self.clocks));
+        (held..blocks.len()).for_each(|_| self.slots.sweep(&self.clocks));
     }
 
     /// Blocks in memory, dead ones included.

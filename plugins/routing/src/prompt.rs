@@ -1,6 +1,6 @@
 //! A prompt as the router sees it: chained block hashes and a length.
 
-use crate::{BlockStream, chain};
+use crate::{Section, chain};
 
 /// Bytes of prompt text that make one token: a usual mean for English and code. Token ids count as text, too.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -31,6 +31,40 @@ pub enum BodyEnd {
     Unreadable,
 }
 
+/// How well a request was understood, for counters: no request without blocks may hide among the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The whole prompt was read.
+    Understood,
+    /// The prompt was read as far as the decision could wait.
+    Partly,
+    /// There was no prompt in it.
+    NotAPrompt,
+    /// The body could not be read.
+    Unreadable,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of the metrics.
+    pub const ALL: [Self; 4] = [
+        Self::Understood,
+        Self::Partly,
+        Self::NotAPrompt,
+        Self::Unreadable,
+    ];
+
+    /// Its word in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Understood => "understood",
+            Self::Partly => "partly",
+            Self::NotAPrompt => "not_a_prompt",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
 /// What was read of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
@@ -46,12 +80,12 @@ pub struct Prompt {
 
 impl Prompt {
     /// Chains the blocks of the sections, in the order in which a template prints them, onto `seed`.
-    pub(crate) fn chained(seed: u64, sections: [&BlockStream; 2], body_end: BodyEnd) -> Self {
-        let mut blocks = Vec::with_capacity(sections.iter().map(|s| s.blocks().len()).sum());
+    pub(crate) fn chained(seed: u64, sections: &[&Section], body_end: BodyEnd) -> Self {
+        let mut blocks = Vec::with_capacity(sections.iter().map(|s| s.blocks.len()).sum());
         let (mut chained, mut before_bytes, mut tail) = (seed, 0u32, None);
         for section in sections {
             chained = tail.take().map_or(chained, |tail| chain(chained, tail));
-            for raw in section.blocks() {
+            for raw in &section.blocks {
                 chained = chain(chained, raw.hash);
                 let end_bytes = before_bytes.saturating_add(raw.end_bytes);
                 blocks.push(Block {
@@ -59,9 +93,9 @@ impl Prompt {
                     end_bytes,
                 });
             }
-            tail = section.tail();
+            tail = section.tail;
             before_bytes = before_bytes
-                .saturating_add(u32::try_from(section.prompt_bytes()).unwrap_or(u32::MAX));
+                .saturating_add(u32::try_from(section.prompt_bytes).unwrap_or(u32::MAX));
         }
         let anchored = blocks
             .iter()
@@ -77,6 +111,11 @@ impl Prompt {
         }
     }
 
+    /// What is known of a body that cannot be read.
+    pub(crate) fn unreadable() -> Self {
+        Self::chained(0, &[], BodyEnd::Unreadable)
+    }
+
     /// Scales the length of a cut prompt to a body of `body_bytes`, of which `seen_bytes` were read.
     #[must_use]
     pub fn scaled(mut self, seen_bytes: u64, body_bytes: Option<u64>) -> Self {
@@ -89,6 +128,17 @@ impl Prompt {
             .checked_div(seen_bytes);
         self.prompt_bytes = scaled.unwrap_or(self.prompt_bytes).min(MAX_ESTIMATED_BYTES);
         self
+    }
+
+    /// How well the request was understood.
+    #[must_use]
+    pub fn outcome(&self) -> Outcome {
+        match self.body_end {
+            BodyEnd::Unreadable => Outcome::Unreadable,
+            _ if self.prompt_bytes == 0 => Outcome::NotAPrompt,
+            BodyEnd::Whole => Outcome::Understood,
+            BodyEnd::Cut => Outcome::Partly,
+        }
     }
 
     /// The prompt's length in tokens, estimated.
@@ -108,27 +158,28 @@ impl Prompt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::BlockStream;
 
-    fn stream(block_bytes: usize, text: &[u8]) -> BlockStream {
+    fn section(block_bytes: usize, text: &[u8]) -> Section {
         let mut stream = BlockStream::new(block_bytes);
         stream.push(text);
-        stream
+        stream.into_section()
     }
 
     fn chained(tools: &[u8], text: &[u8], block_bytes: usize) -> Prompt {
         Prompt::chained(
             7,
-            [&stream(block_bytes, tools), &stream(block_bytes, text)],
+            &[&section(block_bytes, tools), &section(block_bytes, text)],
             BodyEnd::Whole,
         )
     }
 
     #[test]
     fn every_block_is_chained_onto_all_before_it() {
-        let (tools, text) = (stream(4, b"toolsX"), stream(4, b"abcdefg"));
-        let prompt = Prompt::chained(7, [&tools, &text], BodyEnd::Whole);
-        let first = chain(7, tools.blocks()[0].hash);
-        let second = chain(chain(first, tools.tail().unwrap()), text.blocks()[0].hash);
+        let (tools, text) = (section(4, b"toolsX"), section(4, b"abcdefg"));
+        let prompt = Prompt::chained(7, &[&tools, &text], BodyEnd::Whole);
+        let first = chain(7, tools.blocks[0].hash);
+        let second = chain(chain(first, tools.tail.unwrap()), text.blocks[0].hash);
         let expected = [
             Block {
                 chain_hash: first,

@@ -129,13 +129,13 @@ fn the_blocks_of_a_token_prompt_are_pinned() {
         Endpoint::Completions,
         &format!(r#"{{"prompt":[{}]}}"#, tokens.join(",")),
     );
+    // Ids as four little-endian bytes each, a word for "these are ids", behind the endpoint and an empty front.
+    let ids: Vec<u8> = (1000u32..1016).flat_map(u32::to_le_bytes).collect();
+    let block = hash_bytes(&ids).wrapping_add(0x746F_6B65_6E5F_6964);
+    assert_eq!(hashes(&prompt), [chain(chain(1, 0), block)]);
     assert_eq!(
-        (hashes(&prompt), prompt.anchor, prompt.prompt_bytes),
-        (
-            vec![0x5DC8_60DE_4382_8A91, 0x62CC_1BAA_1B34_565A],
-            0x62CC_1BAA_1B34_565A,
-            184
-        )
+        (hashes(&prompt), prompt.anchor, prompt.tokens()),
+        (vec![0x4154_8CC9_39A0_4B22], 0x4154_8CC9_39A0_4B22, 30)
     );
 }
 
@@ -165,8 +165,8 @@ fn the_blocks_of_a_chat_are_pinned() {
                 0x4EF1_AD68_E382_4332,
                 0xABB1_7EF0_64DE_7E46
             ],
-            0xABB1_7EF0_64DE_7E46,
-            517
+            0xB390_27CB_200D_B789,
+            4659
         )
     );
 }
@@ -232,4 +232,62 @@ fn a_pick_is_pinned() {
             "10.0.0.2:8002,10.0.0.1:8003,[fd00::3]:8000 NoPrompt 0/0",
         ]
     );
+}
+
+/// A body of each endpoint and the chain hash of the last of its blocks.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), test)]
+fn the_last_block_of_every_endpoint_is_pinned() {
+    let long = text(4);
+    let message = format!(r#"[{{"role":"user","content":"{long}"}}]"#);
+    for (endpoint, body, last) in [
+        (
+            Endpoint::Completions,
+            format!(r#"{{"prompt":["{long}","{long}"]}}"#),
+            0x1DC0_715D_5B89_ECE6,
+        ),
+        (
+            Endpoint::ChatCompletions,
+            format!(r#"{{"messages":{message}}}"#),
+            0x3561_3374_C700_8B32,
+        ),
+        (
+            Endpoint::Responses,
+            format!(r#"{{"instructions":"{long}","input":{message}}}"#),
+            0xEC69_1A02_891D_CF03,
+        ),
+        (
+            Endpoint::Messages,
+            format!(r#"{{"system":"{long}","messages":{message}}}"#),
+            0xEC69_1A02_891D_CF03,
+        ),
+        (
+            Endpoint::Pooling,
+            format!(r#"{{"input":["{long}"]}}"#),
+            0x408E_6122_61BE_7197,
+        ),
+        (
+            Endpoint::Rerank,
+            format!(r#"{{"query":"{long}","documents":["{long}"]}}"#),
+            0x4C43_14C8_E7CF_E36B,
+        ),
+        (
+            Endpoint::Score,
+            format!(r#"{{"text_1":"{long}","text_2":"{long}"}}"#),
+            0x0049_DD42_A28B_E19D,
+        ),
+        (
+            Endpoint::Tokenize,
+            format!(r#"{{"prompt":"{long}"}}"#),
+            0xDE15_AB0D_CEC6_22D9,
+        ),
+        (
+            Endpoint::Generate,
+            format!(r#"{{"token_ids":[{}1],"x":0}}"#, "70001,".repeat(40)),
+            0x3561_7458_AB41_7BE2,
+        ),
+    ] {
+        let hash = hashes(&read(endpoint, &body)).last().copied();
+        assert_eq!(hash, Some(last), "{endpoint:?}");
+    }
 }

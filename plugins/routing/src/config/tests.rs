@@ -90,8 +90,8 @@ fn the_limits_themselves_are_accepted_and_what_is_beyond_is_not() {
     for (field, accepted, refused) in [
         (
             "decideAfterBytes",
-            vec!["1024", "917504"],
-            vec!["0", "1023", "917505", "18446744073709551615"],
+            vec!["1024", "16777216"],
+            vec!["0", "1023", "16777217", "18446744073709551615"],
         ),
         (
             "decideAfterIdleMs",

@@ -19,7 +19,7 @@ enum Step {
 /// Where in an escape the string is, and a high surrogate that waits for its partner.
 ///
 /// A lone surrogate becomes U+FFFD, as a decoder that replaces errors would do.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Escapes {
     step: Step,
     high: Option<u16>,

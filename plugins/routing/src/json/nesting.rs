@@ -7,7 +7,7 @@ const MAX_DEPTH: usize = 1024;
 const WORD_BITS: usize = 64;
 
 /// A stack of open containers in 128 bytes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Nesting {
     objects: [u64; MAX_DEPTH / WORD_BITS],
     depth: usize,

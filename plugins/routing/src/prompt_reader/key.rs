@@ -7,7 +7,7 @@ use crate::hash_bytes;
 const NAME_BYTES: usize = 32;
 
 /// A key of any length in constant memory: its first bytes and its hash.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Key {
     name: [u8; NAME_BYTES],
     bytes: usize,

@@ -1,27 +1,43 @@
 //! Where in a body the reader is, and where values go.
 
-/// Top, messages, message, parts, part.
-pub(super) const MAX_PLACES: usize = 5;
+/// Top, a list, a message, its parts, a part, parts inside it (results of tools), a part of those.
+pub(super) const MAX_PLACES: usize = 7;
 
 /// A container that is entered; all others are taken as values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Top,
+    /// A list of texts, token ids or lists of them.
+    Items,
     Messages,
     Message,
     Parts,
     Part,
 }
 
+/// What a section's value may be, beside any JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing else.
+    Value,
+    /// A text, token ids, or a list of these.
+    Items,
+    /// A list of messages; a text is one message of the user.
+    Messages,
+    /// A text or parts: one message of the system.
+    System,
+}
+
 /// What becomes of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Skip,
-    /// The value of the endpoint's prompt field.
-    Prompt,
-    Tools,
     /// One of the fields of the front, by its number.
     Front(usize),
+    /// A section of the prompt, by its number.
+    Section(usize, Kind),
+    /// An element of a list of texts or token ids.
+    Item,
     /// An element of the messages.
     Message,
     Role,
@@ -30,7 +46,10 @@ pub(super) enum Target {
     /// An element of a content that is a list.
     Part,
     PartText,
-    PartOther(u64),
+    PartOther {
+        key: u64,
+        is_media: bool,
+    },
 }
 
 impl Target {
@@ -38,7 +57,7 @@ impl Target {
     pub(super) fn is_hashed(self) -> bool {
         matches!(
             self,
-            Self::Front(_) | Self::Role | Self::MessageOther(_) | Self::PartOther(_)
+            Self::Front(_) | Self::Role | Self::MessageOther(_) | Self::PartOther { .. }
         )
     }
 }

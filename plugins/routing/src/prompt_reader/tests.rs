@@ -1,11 +1,14 @@
 use super::*;
 
 mod cuts;
+mod endpoints;
 mod equality;
+mod prefaces;
 #[cfg(not(target_arch = "wasm32"))]
 mod properties;
 
-use crate::{Block, Endpoint::ChatCompletions, Endpoint::Completions};
+use crate::canonical::ValueHash;
+use crate::{Block, Endpoint::ChatCompletions, Endpoint::Completions, hash_bytes};
 
 /// Bytes of a block.
 const BLOCK: usize = 64;
@@ -90,7 +93,8 @@ fn chat_blocks_hold_contents_and_roles() {
         hashes(&prompt),
         [chain(seed, first), chain(chain(seed, first), second)]
     );
-    assert_eq!(prompt.prompt_bytes, 2 * 64 + 1);
+    // Two messages, each with what a template prints around it.
+    assert_eq!(prompt.prompt_bytes, 2 * 64 - 1 + 2 * 16);
 }
 
 #[test]
@@ -212,5 +216,5 @@ fn a_long_prompt_is_counted_beyond_its_last_block() {
     (0..100).for_each(|_| reader.feed(&[b'a'; 4096]));
     reader.feed(b"\"}");
     let prompt = reader.finish(true, None);
-    assert_eq!((prompt.blocks.len(), prompt.prompt_bytes), (4096, 409_600));
+    assert_eq!((prompt.blocks.len(), prompt.prompt_bytes), (1888, 409_600));
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 /// The leading blocks that two prompts have in common.
-fn common(one: &Prompt, other: &Prompt) -> usize {
+pub(super) fn common(one: &Prompt, other: &Prompt) -> usize {
     one.blocks
         .iter()
         .zip(&other.blocks)

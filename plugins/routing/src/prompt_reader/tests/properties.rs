@@ -253,9 +253,12 @@ fn twin_of_chat(fields: &Fields) -> Vec<u64> {
         &[],
     );
     let mut tools = Text::default();
+    let given = fields
+        .get("tools")
+        .filter(|tools| !tools.is_null() && !tools.is_number());
     tools
         .bytes
-        .extend(fields.get("tools").map(canonical_bytes).unwrap_or_default());
+        .extend(given.map(canonical_bytes).unwrap_or_default());
     let mut text = Text::default();
     let messages = fields["messages"].as_array().unwrap();
     (1..)

@@ -1,0 +1,454 @@
+//! What the events of a body have come to.
+
+use super::fields::{self, FRONT_FIELDS, MAIN, SECTIONS};
+use super::key::Key;
+use super::number::Number;
+use super::place::{self, Kind, Place, Target};
+use crate::canonical::{self, ValueHash};
+use crate::json::Event;
+use crate::{BlockStream, Endpoint, Preface, Section, chain, hash_bytes};
+
+/// Ends a message in the stream of blocks: a byte that JSON text cannot hold unescaped.
+const MESSAGE_END: &[u8] = b"\x1e";
+/// Ends a part of a message's content.
+const PART_END: &[u8] = b"\x1f";
+/// Ends a text in a list of texts; no byte, so that token ids keep to whole tokens.
+const ITEM_END: u64 = 0x6974_656d_5f65_6e64;
+
+/// What a template prints around a message: about four tokens.
+const MESSAGE_WEIGHT_BYTES: u64 = 16;
+/// An image or a piece of sound: about 1,024 tokens, as vision models make of a usual picture.
+const MEDIA_WEIGHT_BYTES: u64 = 4096;
+/// Tells token ids from text of the same bytes.
+const TOKEN_IDS: u64 = 0x746f_6b65_6e5f_6964;
+
+/// The message that is open.
+#[derive(Clone, Debug, Default)]
+struct Message {
+    number: u64,
+    first_block: usize,
+    role: Option<u64>,
+    others: u64,
+    others_bytes: u64,
+}
+
+/// The fields of a part that are not its text.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    others: u64,
+    weight_bytes: u64,
+}
+
+/// The state between events.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    endpoint: Endpoint,
+    places: Vec<Place>,
+    key: Key,
+    /// Where the value at hand goes while it is read, with the containers open inside it.
+    at_hand: Option<(Target, usize)>,
+    value: ValueHash,
+    number: Number,
+    /// Key and value of each of the [`FRONT_FIELDS`], hashed; 0 for one that is not there.
+    front: [u64; FRONT_FIELDS.len()],
+    sections: [Option<BlockStream>; SECTIONS],
+    /// The section that values go to.
+    section: usize,
+    block_bytes: usize,
+    message: Message,
+    parts: Vec<Part>,
+    plain_parts: [u64; 3],
+    is_late: bool,
+    pub(super) is_no_object: bool,
+}
+
+/// What stands in front of the main section, and which of it was there.
+#[derive(Debug)]
+pub(super) struct OwnPreface {
+    pub(super) preface: Preface,
+    has_front: bool,
+    has_section: [bool; MAIN],
+}
+
+impl OwnPreface {
+    /// Takes what was not there from a preface of the same conversation.
+    pub(super) fn borrow_from(&mut self, known: Option<&Preface>) {
+        let Some(known) = known else { return };
+        if !self.has_front {
+            self.preface.front = known.front;
+        }
+        let own = self.preface.sections.iter_mut().zip(self.has_section);
+        for ((own, has_own), known) in own.zip(&known.sections) {
+            if !has_own {
+                own.clone_from(known);
+            }
+        }
+    }
+}
+
+impl Reading {
+    pub(super) fn new(endpoint: Endpoint, block_bytes: usize) -> Self {
+        Self {
+            endpoint,
+            places: Vec::with_capacity(place::MAX_PLACES),
+            key: Key::default(),
+            at_hand: None,
+            value: ValueHash::default(),
+            number: Number::default(),
+            front: [0; FRONT_FIELDS.len()],
+            sections: [None, None, None],
+            section: MAIN,
+            block_bytes,
+            message: Message::default(),
+            parts: Vec::new(),
+            plain_parts: ["text", "input_text", "output_text"].map(plain_part),
+            is_late: false,
+            is_no_object: false,
+        }
+    }
+
+    pub(super) fn take(&mut self, event: Event<'_>) {
+        match (self.at_hand, self.places.last().copied(), event) {
+            (Some((target, depth)), _, event) => self.go_on(target, depth, event),
+            (None, None, Event::ObjectStart) if !self.is_no_object => self.places.push(Place::Top),
+            (None, None, _) => self.is_no_object = true,
+            (None, Some(_), Event::Key(part)) => self.key.push(part),
+            (None, Some(_), Event::KeyEnd) => self.key.end(),
+            (None, Some(place), Event::ObjectEnd | Event::ArrayEnd) => self.leave(place),
+            (None, Some(place), event) => self.begin(self.target(place), event),
+        }
+    }
+
+    /// Whether something of the preface came behind the start of the main section.
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late
+    }
+
+    /// The preface and the main section.
+    pub(super) fn into_parts(self) -> (OwnPreface, Section) {
+        let front = self
+            .front
+            .iter()
+            .fold(0u64, |sum, field| sum.wrapping_add(*field));
+        let has_front = self.front.iter().any(|field| *field != 0);
+        let has = self.sections.each_ref().map(Option::is_some);
+        let [tools, lead, main] = self
+            .sections
+            .map(|stream| stream.map(BlockStream::into_section).unwrap_or_default());
+        let preface = Preface {
+            front,
+            sections: [tools, lead],
+        };
+        let [has_tools, has_lead, _] = has;
+        (
+            OwnPreface {
+                preface,
+                has_front,
+                has_section: [has_tools, has_lead],
+            },
+            main,
+        )
+    }
+
+    /// Makes a body that was cut certain: drops the blocks that depend on what is missing.
+    ///
+    /// Inside a section that is printed before others, all behind it. Inside a message, its blocks unless its role is
+    /// known.
+    pub(super) fn close_open_places(&mut self) {
+        let is_inside =
+            self.places.len() > 1 || matches!(self.at_hand, Some((Target::Section(..), _)));
+        if is_inside {
+            for later in self
+                .sections
+                .iter_mut()
+                .skip(self.section.saturating_add(1))
+                .flatten()
+            {
+                later.restart();
+            }
+        }
+        if !self.is_message_open() {
+            return;
+        }
+        let (others_bytes, role, first_block) = (
+            self.message.others_bytes,
+            self.message.role,
+            self.message.first_block,
+        );
+        self.stream().weigh(others_bytes);
+        match role {
+            Some(role) => self.fold_role(role),
+            None => self.stream().truncate(first_block),
+        }
+    }
+
+    fn is_message_open(&self) -> bool {
+        let lone = matches!(
+            self.at_hand,
+            Some((Target::Section(_, Kind::Messages | Kind::System), _))
+        );
+        let in_system = self.places.get(1) == Some(&Place::Parts);
+        lone || in_system || self.places.contains(&Place::Message)
+    }
+
+    /// Where a value goes, by the place it stands in and its key.
+    fn target(&self, place: Place) -> Target {
+        let key = self.key.name();
+        match place {
+            Place::Top => fields::target(self.endpoint, key),
+            Place::Items => Target::Item,
+            Place::Messages => Target::Message,
+            Place::Message => fields::message_target(key, self.key.hash()),
+            Place::Parts => Target::Part,
+            Place::Part => fields::part_target(key, self.key.hash()),
+        }
+    }
+
+    fn begin(&mut self, target: Target, event: Event<'_>) {
+        match (target, event) {
+            (Target::Section(section, kind), event) => self.begin_section(section, kind, event),
+            (Target::Item, Event::ArrayStart) if self.has_room() => self.places.push(Place::Items),
+            (Target::Message, Event::ObjectStart) => self.begin_message(None),
+            (Target::Message, Event::ArrayStart) if self.has_room() => {
+                self.places.push(Place::Messages)
+            }
+            (Target::Content, Event::ArrayStart) if self.has_room() => {
+                self.places.push(Place::Parts)
+            }
+            (Target::Part, Event::ObjectStart) if self.has_room() => {
+                self.places.push(Place::Part);
+                self.parts.push(Part::default());
+            }
+            _ => {
+                self.note_late(target);
+                self.go_on(target, 0, event);
+            }
+        }
+    }
+
+    fn begin_section(&mut self, section: usize, kind: Kind, event: Event<'_>) {
+        self.section = section;
+        self.message = Message::default();
+        self.note_late(Target::Section(section, kind));
+        if matches!(event, Event::Scalar(_)) {
+            // `null` is as good as absent.
+            self.drop_section(section);
+            return self.go_on(Target::Skip, 0, event);
+        }
+        if let Some(slot) = self.sections.get_mut(section) {
+            *slot = Some(BlockStream::new(self.block_bytes));
+        }
+        match (kind, event) {
+            (Kind::Items, Event::ArrayStart) => self.places.push(Place::Items),
+            (Kind::Messages, Event::ArrayStart) => self.places.push(Place::Messages),
+            (Kind::System, Event::ArrayStart) => {
+                self.open_message(Some("system"));
+                self.places.push(Place::Parts);
+            }
+            (Kind::Messages, _) => self.begin_lone(section, kind, "user", event),
+            (Kind::System, _) => self.begin_lone(section, kind, "system", event),
+            _ => self.go_on(Target::Section(section, kind), 0, event),
+        }
+    }
+
+    fn drop_section(&mut self, section: usize) {
+        if let Some(slot) = self.sections.get_mut(section) {
+            *slot = None;
+        }
+    }
+
+    /// A section that is one message without an object around it.
+    fn begin_lone(&mut self, section: usize, kind: Kind, role: &'static str, event: Event<'_>) {
+        self.open_message(Some(role));
+        self.go_on(Target::Section(section, kind), 0, event);
+    }
+
+    fn note_late(&mut self, target: Target) {
+        let is_preface = matches!(target, Target::Front(_))
+            || matches!(target, Target::Section(section, _) if section < MAIN);
+        let has_main = self.sections.get(MAIN).is_some_and(Option::is_some);
+        self.is_late |= is_preface && has_main;
+    }
+
+    /// Deeper lists are taken as values.
+    fn has_room(&self) -> bool {
+        self.places.len() < place::MAX_PLACES
+    }
+
+    /// Takes an event of the value at hand, `depth` containers deep inside it.
+    fn go_on(&mut self, target: Target, depth: usize, event: Event<'_>) {
+        let depth = match event {
+            Event::ObjectStart | Event::ArrayStart => depth.saturating_add(1),
+            Event::ObjectEnd | Event::ArrayEnd => depth.saturating_sub(1),
+            _ => depth,
+        };
+        self.deliver(target, depth, event);
+        let is_end = matches!(
+            event,
+            Event::ObjectEnd | Event::ArrayEnd | Event::StringEnd | Event::ScalarEnd
+        ) && depth == 0;
+        self.at_hand = (!is_end).then_some((target, depth));
+        if is_end {
+            self.end_value(target, event);
+        }
+    }
+
+    fn deliver(&mut self, target: Target, depth: usize, event: Event<'_>) {
+        match (target, event) {
+            (Target::Skip, _) | (Target::Content, Event::Scalar(_) | Event::ScalarEnd) => {}
+            (Target::Item, Event::Scalar(part)) if depth == 0 => self.number.push(part),
+            (Target::Item, Event::ScalarEnd) if depth == 0 => self.end_number(),
+            (target, event) if target.is_hashed() => {
+                canonical::write(event, &mut |bytes| self.value.push(bytes));
+            }
+            (Target::Section(_, Kind::Value), event) => self.write(event),
+            (_, Event::String(part)) if depth == 0 => self.stream().push(part),
+            (_, Event::StringEnd) if depth == 0 => {}
+            (_, event) => self.write(event),
+        }
+    }
+
+    fn end_value(&mut self, target: Target, event: Event<'_>) {
+        match target {
+            Target::Section(_, Kind::Messages | Kind::System) => self.end_message(),
+            Target::Item if event == Event::StringEnd => self.end_item(),
+            target if target.is_hashed() => self.end_hashed(target),
+            _ => {}
+        }
+    }
+
+    fn end_hashed(&mut self, target: Target) {
+        let (hash, bytes) = self.value.take();
+        match target {
+            Target::Front(field) => {
+                if let Some(front) = self.front.get_mut(field) {
+                    *front = chain(self.key.hash(), hash);
+                }
+            }
+            Target::Role => self.message.role = Some(hash),
+            Target::MessageOther(key) => {
+                self.message.others = self.message.others.wrapping_add(chain(key, hash));
+                self.message.others_bytes = self.message.others_bytes.saturating_add(bytes);
+            }
+            Target::PartOther { key, is_media } => {
+                if let Some(part) = self.parts.last_mut() {
+                    part.others = part.others.wrapping_add(chain(key, hash));
+                    let weight = if is_media { MEDIA_WEIGHT_BYTES } else { bytes };
+                    part.weight_bytes = part.weight_bytes.saturating_add(weight);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A token id weighs four bytes, as a token of text does on average, so ids are counted exactly.
+    fn end_number(&mut self) {
+        let id = self.number.take();
+        let position = self.stream().position();
+        match id {
+            Some(id) if position == 0 && self.stream().prompt_bytes() == 0 => {
+                self.stream().fold(0, TOKEN_IDS);
+                self.stream().push(&id.to_le_bytes());
+            }
+            Some(id) => self.stream().push(&id.to_le_bytes()),
+            None => self.write(Event::ScalarEnd),
+        }
+    }
+
+    fn leave(&mut self, place: Place) {
+        self.places.pop();
+        let outer = self.places.last().copied();
+        match (place, outer) {
+            (Place::Message, _) => self.end_message(),
+            (Place::Part, _) => self.end_part(),
+            (Place::Parts, Some(Place::Top)) => self.end_message(),
+            (Place::Items, Some(Place::Items)) | (Place::Messages, Some(Place::Messages)) => {
+                self.end_item();
+            }
+            _ => {}
+        }
+    }
+
+    fn begin_message(&mut self, role: Option<&'static str>) {
+        self.places.push(Place::Message);
+        self.open_message(role);
+    }
+
+    fn open_message(&mut self, role: Option<&'static str>) {
+        self.message = Message {
+            number: self.message.number.wrapping_add(1),
+            first_block: self.stream().position(),
+            role: role.map(string_hash),
+            ..Message::default()
+        };
+    }
+
+    fn end_message(&mut self) {
+        self.fold_role(self.message.role.unwrap_or(0));
+        let (others, bytes) = (self.message.others, self.message.others_bytes);
+        self.stream()
+            .weigh(bytes.saturating_add(MESSAGE_WEIGHT_BYTES));
+        if others != 0 {
+            self.mark(&others.to_le_bytes());
+        }
+        self.mark(MESSAGE_END);
+    }
+
+    /// The number makes the order of several messages in one block count.
+    fn fold_role(&mut self, role: u64) {
+        let (position, word) = (self.message.first_block, chain(self.message.number, role));
+        self.stream().fold(position, word);
+    }
+
+    /// A part that is nothing but text is the same prompt as that text alone.
+    fn end_part(&mut self) {
+        let part = self.parts.pop().unwrap_or_default();
+        if !self.plain_parts.contains(&part.others) {
+            self.stream().weigh(part.weight_bytes);
+            self.mark(PART_END);
+            self.mark(&part.others.to_le_bytes());
+        }
+    }
+
+    fn end_item(&mut self) {
+        let stream = self.stream();
+        let word = chain(ITEM_END, stream.prompt_bytes());
+        stream.fold(stream.position(), word);
+    }
+
+    /// Puts bytes into the blocks that are no tokens.
+    fn mark(&mut self, bytes: &[u8]) {
+        self.stream().mark(bytes);
+    }
+
+    fn write(&mut self, event: Event<'_>) {
+        let stream = self.stream();
+        canonical::write(event, &mut |bytes| stream.push(bytes));
+    }
+
+    fn stream(&mut self) -> &mut BlockStream {
+        let block_bytes = self.block_bytes;
+        let section = self.section.min(MAIN);
+        let [tools, lead, main] = &mut self.sections;
+        let slot = match section {
+            0 => tools,
+            1 => lead,
+            _ => main,
+        };
+        slot.get_or_insert_with(|| BlockStream::new(block_bytes))
+    }
+}
+
+fn string_hash(text: &str) -> u64 {
+    let mut value = ValueHash::default();
+    canonical::write(Event::String(text.as_bytes()), &mut |bytes| {
+        value.push(bytes)
+    });
+    canonical::write(Event::StringEnd, &mut |bytes| value.push(bytes));
+    value.take().0
+}
+
+/// The hash of all fields but `text` of `{"type":<kind>,"text":...}`.
+fn plain_part(kind: &str) -> u64 {
+    chain(hash_bytes(b"type"), string_hash(kind))
+}
