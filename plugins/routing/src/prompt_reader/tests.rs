@@ -6,6 +6,8 @@ mod equality;
 mod prefaces;
 #[cfg(not(target_arch = "wasm32"))]
 mod properties;
+#[cfg(not(target_arch = "wasm32"))]
+mod twin;
 
 use crate::canonical::ValueHash;
 use crate::{Block, Endpoint::ChatCompletions, Endpoint::Completions, hash_bytes};

@@ -129,150 +129,50 @@ fn object(fields: &Fields, choices: &[u8], write: impl Fn(&str, &Value) -> Strin
     format!("{{{}}}", fields.join(","))
 }
 
-/// Bytes that are the same for every spelling of a value.
-fn canonical_bytes(value: &Value) -> Vec<u8> {
-    let text = |text: &str, end: &str| (text.replace('\0', "\0\0") + end).into_bytes();
-    match value {
-        Value::String(string) => text(string, "\0s"),
-        Value::Array(items) => [
-            b"\0[".to_vec(),
-            items.iter().flat_map(canonical_bytes).collect(),
-            b"\0]".to_vec(),
-        ]
-        .concat(),
-        Value::Object(fields) => {
-            let field = |(key, value): (&String, &Value)| {
-                [text(key, "\0k"), canonical_bytes(value)].concat()
-            };
-            [
-                b"\0{".to_vec(),
-                fields.iter().flat_map(field).collect(),
-                b"\0}".to_vec(),
-            ]
-            .concat()
-        }
-        scalar => text(&scalar.to_string(), "\0v"),
-    }
-}
-
-fn tree_hash(value: &Value) -> u64 {
-    hash_in_pieces(&canonical_bytes(value))
-}
-
-/// Keys up to the longest that is looked for are hashed as they are, longer ones as values are.
-fn key_hash(key: &str) -> u64 {
-    if key.len() <= 32 {
-        hash_bytes(key.as_bytes())
-    } else {
-        hash_in_pieces(key.as_bytes())
-    }
-}
-
-fn hash_in_pieces(bytes: &[u8]) -> u64 {
-    let pieces = bytes.chunks_exact(64);
-    let rest = hash_bytes(pieces.remainder());
-    let chained = pieces.fold(0, |before, piece| chain(before, hash_bytes(piece)));
-    chain(chain(chained, rest), u64::try_from(bytes.len()).unwrap())
-}
-
-fn hash_fields<'a>(
-    fields: impl IntoIterator<Item = (&'a String, &'a Value)>,
-    skipped: &[&str],
-) -> u64 {
-    let counted = fields
-        .into_iter()
-        .filter(|(key, _)| !skipped.contains(&key.as_str()));
-    counted.fold(0, |sum, (key, value)| {
-        sum.wrapping_add(chain(key_hash(key), tree_hash(value)))
-    })
-}
-
-/// The text of a prompt, and words that belong to the block at a place of it.
-#[derive(Default)]
-struct Text {
-    bytes: Vec<u8>,
-    folds: Vec<(usize, u64)>,
-}
-
-impl Text {
-    fn message(&mut self, number: u64, message: &Value) {
-        let role = message.get("role").map_or(0, tree_hash);
-        self.folds
-            .push((self.bytes.len() / BLOCK, chain(number, role)));
-        match message.get("content") {
-            Some(Value::String(text)) => self.bytes.extend_from_slice(text.as_bytes()),
-            Some(Value::Array(parts)) => parts.iter().for_each(|part| self.part(part)),
-            _ => {}
-        }
-        let others = hash_fields(message.as_object().unwrap(), &["role", "content"]);
-        if others != 0 {
-            self.bytes.extend_from_slice(&others.to_le_bytes());
-        }
-        self.bytes.push(0x1e);
-    }
-
-    fn part(&mut self, part: &Value) {
-        let text = part
-            .get("text")
-            .unwrap_or(part)
-            .as_str()
-            .unwrap_or_default();
-        self.bytes.extend_from_slice(text.as_bytes());
-        let Some(fields) = part.as_object() else {
-            return;
-        };
-        let others = hash_fields(fields, &["text"]);
-        if others != hash_fields([(&"type".to_string(), &Value::from("text"))], &[]) {
-            self.bytes.push(0x1f);
-            self.bytes.extend_from_slice(&others.to_le_bytes());
-        }
-    }
-
-    /// The blocks, chained onto `before`.
-    fn blocks(&self, mut before: u64) -> Vec<u64> {
-        let chained = self
-            .bytes
-            .chunks_exact(BLOCK)
-            .enumerate()
-            .map(|(number, bytes)| {
-                let folds = self.folds.iter().filter(|fold| fold.0 == number);
-                let word = folds.fold(hash_bytes(bytes), |sum, fold| sum.wrapping_add(fold.1));
-                before = chain(before, word);
-                before
-            });
-        chained.collect()
-    }
-}
-
 fn twin_of_chat(fields: &Fields) -> Vec<u64> {
-    let front = ["model", "cache_salt", "documents"];
-    let front = hash_fields(
-        fields
-            .iter()
-            .filter(|(key, _)| front.contains(&key.as_str())),
-        &[],
-    );
-    let mut tools = Text::default();
-    let given = fields
-        .get("tools")
-        .filter(|tools| !tools.is_null() && !tools.is_number());
-    tools
-        .bytes
-        .extend(given.map(canonical_bytes).unwrap_or_default());
-    let mut text = Text::default();
-    let messages = fields["messages"].as_array().unwrap();
-    (1..)
-        .zip(messages)
-        .for_each(|(number, message)| text.message(number, message));
-    let mut before = chain(ChatCompletions.seed(), front);
-    let mut blocks = tools.blocks(before);
-    before = blocks.last().copied().unwrap_or(before);
-    let tail = tools.bytes.chunks_exact(BLOCK).remainder();
-    if !tail.is_empty() {
-        before = chain(before, hash_bytes(tail));
-    }
-    blocks.extend(text.blocks(before));
-    blocks
+    twin::blocks(ChatCompletions, &Value::from(fields.clone()))
+}
+
+/// A body of any endpoint, of fields that some endpoint knows.
+fn bodies() -> impl Strategy<Value = (Endpoint, Value)> {
+    let endpoint = prop::sample::select(Endpoint::ALL.to_vec());
+    (
+        endpoint,
+        vec(message(), 0..4),
+        vec(item(), 0..6),
+        words(),
+        btree_map(OTHERS, small(), 0..3),
+    )
+        .prop_map(|(endpoint, messages, items, lead, others)| {
+            let (messages, items, lead) =
+                (Value::from(messages), Value::from(items), Value::from(lead));
+            let own = match endpoint {
+                Endpoint::Completions => json!({"prompt": items}),
+                Endpoint::ChatCompletions => json!({"messages": messages}),
+                Endpoint::Responses => json!({"instructions": lead, "input": messages}),
+                Endpoint::Messages => json!({"system": lead, "messages": messages}),
+                Endpoint::Pooling => json!({"input": items}),
+                Endpoint::Rerank => json!({"query": lead, "documents": items}),
+                Endpoint::Score => json!({"text_1": lead, "text_2": items}),
+                Endpoint::Tokenize => json!({"prompt": lead}),
+                Endpoint::Generate => json!({"token_ids": items}),
+            };
+            let mut fields: Fields = others.into_iter().collect();
+            fields.extend(own.as_object().cloned().unwrap_or_default());
+            (endpoint, Value::from(fields))
+        })
+}
+
+const OTHERS: &str = "model|cache_salt|chat_template|reasoning|features|temperature|user|stream";
+
+fn item() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        words().prop_map(Value::from),
+        any::<u32>().prop_map(Value::from),
+        vec(any::<u32>(), 0..40).prop_map(Value::from),
+        vec(words(), 0..3).prop_map(Value::from),
+        words().prop_map(|text| json!({"content": text})),
+    ]
 }
 
 fn choices() -> impl Strategy<Value = Vec<u8>> {
@@ -289,6 +189,17 @@ proptest! {
         let prompt = read_pieces(ChatCompletions, &[head, tail]);
         prop_assert_eq!(prompt.body_end, BodyEnd::Whole);
         prop_assert_eq!(hashes(&prompt), twin_of_chat(&fields), "{}", body);
+    }
+
+    #[test]
+    fn a_body_of_any_endpoint_has_the_blocks_of_its_tree(
+        (endpoint, body) in bodies(), choices in choices(), cut: prop::sample::Index,
+    ) {
+        let text = write(body.as_object().unwrap(), &choices);
+        let (head, tail) = text.as_bytes().split_at(cut.index(text.len() + 1));
+        let prompt = read_pieces(endpoint, &[head, tail]);
+        prop_assert_eq!(prompt.body_end, BodyEnd::Whole);
+        prop_assert_eq!(hashes(&prompt), twin::blocks(endpoint, &body), "{:?} {}", endpoint, text);
     }
 
     #[test]
@@ -326,14 +237,12 @@ proptest! {
     fn a_text_prompt_has_the_blocks_of_its_text(
         text in "\\PC{0,300}", model in words(), choices in choices(), cut: prop::sample::Index,
     ) {
-        let fields = json!({"model": model, "prompt": text, "n": 1});
+        let fields = json!({"model": model, "prompt": text.as_str(), "n": 1});
         let body = write(fields.as_object().unwrap(), &choices);
         let (head, tail) = body.as_bytes().split_at(cut.index(body.len() + 1));
-        let front = hash_fields([(&"model".to_string(), &fields["model"])], &[]);
-        let twin = Text { bytes: text.into_bytes(), folds: Vec::new() };
         let prompt = read_pieces(Completions, &[head, tail]);
-        prop_assert_eq!(hashes(&prompt), twin.blocks(chain(Completions.seed(), front)));
-        prop_assert_eq!(prompt.prompt_bytes, u64::try_from(twin.bytes.len()).unwrap());
+        prop_assert_eq!(hashes(&prompt), twin::blocks(Completions, &fields));
+        prop_assert_eq!(prompt.prompt_bytes, u64::try_from(text.len()).unwrap());
     }
 
     #[test]
