@@ -3,11 +3,13 @@
 //! Nothing here is part of the product. [`envoy`] starts a real Envoy from the configurations in `manifests/envoy`,
 //! adapted by [`bootstrap`]; [`connection`] and [`upload`] speak to it with control over each frame; the simulated ranks
 //! stand behind it; [`trace`], [`prompt_text`] and [`replay`] make the load of a demo and [`summary`] its figures.
+//! [`oracle`] compares the router's block hashes with what traces say.
 
 pub mod bootstrap;
 pub mod connection;
 pub mod envoy;
 pub mod hit_rate;
+pub mod oracle;
 pub mod pod_addresses;
 pub mod prompt_text;
 pub mod replay;

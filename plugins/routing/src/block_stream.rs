@@ -77,6 +77,8 @@ impl BlockStream {
                 0
             };
             if taken.len() < missing {
+                // Once for all blocks of this size.
+                self.in_hand.reserve_exact(missing);
                 self.in_hand.extend_from_slice(taken);
             } else if self.in_hand.is_empty() {
                 self.close(hash_bytes(taken), left);

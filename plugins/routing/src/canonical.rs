@@ -61,12 +61,12 @@ impl ValueHash {
             .saturating_add(u64::try_from(part.len()).unwrap_or(u64::MAX));
         while !part.is_empty() {
             let free = self.piece.get_mut(self.filled..).unwrap_or_default();
-            let take = free.len().min(part.len());
-            for (to, from) in free.iter_mut().zip(part) {
-                *to = *from;
+            let (taken, rest) = part.split_at_checked(free.len()).unwrap_or((part, &[]));
+            if let Some(free) = free.get_mut(..taken.len()) {
+                free.copy_from_slice(taken);
             }
-            self.filled = self.filled.saturating_add(take);
-            part = part.get(take..).unwrap_or_default();
+            self.filled = self.filled.saturating_add(taken.len());
+            part = rest;
             if self.filled == PIECE_BYTES {
                 self.chained = chain(self.chained, hash_bytes(&self.piece));
                 self.filled = 0;

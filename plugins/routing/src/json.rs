@@ -135,28 +135,69 @@ impl JsonScanner {
             })
         };
         if self.escapes.is_open() {
-            let byte = bytes.first().copied().unwrap_or_default();
-            let decoded = self.escapes.next(byte).ok_or(JsonError::Unexpected {
-                byte,
-                offset: self.offset,
-            })?;
-            emit(decoded, &mut part);
-            return Ok(1);
+            return self.escape(bytes, &mut part);
         }
         let run_bytes = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
         let (run, rest) = bytes.split_at_checked(run_bytes).unwrap_or((bytes, &[]));
         if run_bytes > 0 || rest.first() == Some(&b'"') {
             emit(self.escapes.flush(), &mut part);
         }
-        if run_bytes > 0 {
-            part(run);
-        }
         match rest.first() {
-            Some(b'"') => self.end_string(is_key, sink),
-            Some(_) => self.escapes.open(),
-            None => return Ok(run_bytes),
+            Some(b'"') => {
+                part_unless_empty(run, &mut part);
+                self.end_string(is_key, sink);
+                Ok(run_bytes.saturating_add(1))
+            }
+            Some(_) if !self.escapes.has_high() => Ok(self.short_escapes(run, bytes, &mut part)),
+            Some(_) => {
+                part_unless_empty(run, &mut part);
+                self.escapes.open();
+                Ok(run_bytes.saturating_add(1))
+            }
+            None => {
+                part_unless_empty(run, &mut part);
+                Ok(run_bytes)
+            }
         }
-        Ok(run_bytes.saturating_add(1))
+    }
+
+    /// One byte of an escape that is open.
+    fn escape(&mut self, bytes: &[u8], part: &mut impl FnMut(&[u8])) -> Result<usize, JsonError> {
+        let byte = bytes.first().copied().unwrap_or_default();
+        let offset = self.offset;
+        let decoded = self
+            .escapes
+            .next(byte)
+            .ok_or(JsonError::Unexpected { byte, offset })?;
+        emit(decoded, part);
+        Ok(1)
+    }
+
+    /// Gathers short runs and the escapes of two bytes between them, so that text with many of them is handed out in few
+    /// parts; gives how many bytes that were. `bytes` starts with `run`, and an escape follows it.
+    fn short_escapes(&mut self, run: &[u8], bytes: &[u8], part: &mut impl FnMut(&[u8])) -> usize {
+        let mut gathered = Gathered::default();
+        let (mut run, mut used) = (run, 0usize);
+        loop {
+            gathered.push(run, part);
+            used = used.saturating_add(run.len());
+            let rest = bytes.get(used..).unwrap_or_default();
+            let Some(character) = escape::short(rest) else {
+                break;
+            };
+            gathered.push(&[character], part);
+            used = used.saturating_add(2);
+            let rest = bytes.get(used..).unwrap_or_default();
+            let run_bytes = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+            run = rest.get(..run_bytes).unwrap_or_default();
+        }
+        gathered.flush(part);
+        // What stopped it: the string's end, an escape of another kind, or the end of the piece.
+        if bytes.get(used) == Some(&b'\\') {
+            self.escapes.open();
+            used = used.saturating_add(1);
+        }
+        used
     }
 
     fn end_string(&mut self, is_key: bool, sink: &mut impl FnMut(Event<'_>)) {
@@ -270,6 +311,51 @@ impl JsonScanner {
         } else {
             State::CommaOrEnd
         };
+    }
+}
+
+/// Bytes gathered before they are handed out.
+const GATHERED_BYTES: usize = 512;
+
+/// Short parts of a string on their way to one longer part.
+struct Gathered {
+    bytes: [u8; GATHERED_BYTES],
+    filled: usize,
+}
+
+impl Default for Gathered {
+    fn default() -> Self {
+        Self {
+            bytes: [0; GATHERED_BYTES],
+            filled: 0,
+        }
+    }
+}
+
+impl Gathered {
+    fn push(&mut self, run: &[u8], part: &mut impl FnMut(&[u8])) {
+        if self.filled.saturating_add(run.len()) > GATHERED_BYTES {
+            self.flush(part);
+        }
+        let end = self.filled.saturating_add(run.len());
+        match self.bytes.get_mut(self.filled..end) {
+            Some(free) => {
+                free.copy_from_slice(run);
+                self.filled = end;
+            }
+            None => part(run),
+        }
+    }
+
+    fn flush(&mut self, part: &mut impl FnMut(&[u8])) {
+        let filled = std::mem::take(&mut self.filled);
+        part_unless_empty(self.bytes.get(..filled).unwrap_or_default(), part);
+    }
+}
+
+fn part_unless_empty(run: &[u8], part: &mut impl FnMut(&[u8])) {
+    if !run.is_empty() {
+        part(run);
     }
 }
 

@@ -34,6 +34,11 @@ impl Escapes {
         self.step = Step::AfterBackslash;
     }
 
+    /// Whether a high surrogate waits for its partner.
+    pub(super) fn has_high(&self) -> bool {
+        self.high.is_some()
+    }
+
     /// Gives up waiting for a low surrogate: what follows is no escape.
     pub(super) fn flush(&mut self) -> Decoded {
         [self.high.take().map(|_| char::REPLACEMENT_CHARACTER), None]
@@ -86,6 +91,14 @@ impl Escapes {
         }
         Some(char::from_u32(u32::from(unit)).unwrap_or(char::REPLACEMENT_CHARACTER))
     }
+}
+
+/// The byte that an escape of two bytes at the start of `bytes` stands for.
+pub(super) fn short(bytes: &[u8]) -> Option<u8> {
+    let [b'\\', kind, ..] = bytes else {
+        return None;
+    };
+    u8::try_from(simple(*kind)?).ok()
 }
 
 fn simple(byte: u8) -> Option<char> {

@@ -1,5 +1,7 @@
 //! What the events of a body have come to.
 
+use std::sync::LazyLock;
+
 use super::fields::{self, FRONT_FIELDS, MAIN, SECTIONS};
 use super::key::Key;
 use super::number::Number;
@@ -21,6 +23,10 @@ const MESSAGE_WEIGHT_BYTES: u64 = 16;
 const MEDIA_WEIGHT_BYTES: u64 = 4096;
 /// Tells token ids from text of the same bytes.
 const TOKEN_IDS: u64 = 0x746f_6b65_6e5f_6964;
+
+/// The other fields of a part that is nothing but text, hashed: constants that cost more than a short message to make.
+static PLAIN_PARTS: LazyLock<[u64; 3]> =
+    LazyLock::new(|| ["text", "input_text", "output_text"].map(plain_part));
 
 /// The message that is open.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +63,6 @@ pub(super) struct Reading {
     block_bytes: usize,
     message: Message,
     parts: Vec<Part>,
-    plain_parts: [u64; 3],
     is_late: bool,
     pub(super) is_no_object: bool,
 }
@@ -101,7 +106,6 @@ impl Reading {
             block_bytes,
             message: Message::default(),
             parts: Vec::new(),
-            plain_parts: ["text", "input_text", "output_text"].map(plain_part),
             is_late: false,
             is_no_object: false,
         }
@@ -403,7 +407,7 @@ impl Reading {
     /// A part that is nothing but text is the same prompt as that text alone.
     fn end_part(&mut self) {
         let part = self.parts.pop().unwrap_or_default();
-        if !self.plain_parts.contains(&part.others) {
+        if !PLAIN_PARTS.contains(&part.others) {
             self.stream().weigh(part.weight_bytes);
             self.mark(PART_END);
             self.mark(&part.others.to_le_bytes());
