@@ -58,6 +58,13 @@ impl Bootstrap {
         Ok(Self::read("round-robin.yaml")?.ranks(ranks))
     }
 
+    /// Puts another module in the place of this build's.
+    #[must_use]
+    pub fn module(mut self, module: &Path) -> Self {
+        self.each_module(|wasm| set_code(wasm, module));
+        self
+    }
+
     /// Sets a field of the picker's own configuration.
     #[must_use]
     pub fn picker_field(mut self, field: &str, value: Value) -> Self {

@@ -34,9 +34,22 @@ impl Envoy {
     /// # Errors
     /// When the binary is missing or Envoy ends instead of starting; then its log is in the error.
     pub async fn start(version: &str, workers: u32, bootstrap: &Bootstrap) -> Result<Self> {
+        Self::start_at_level(version, workers, bootstrap, "debug").await
+    }
+
+    /// As [`start`](Self::start), with the module's log at another level: a line for each pick costs more than the pick.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_at_level(
+        version: &str,
+        workers: u32,
+        bootstrap: &Bootstrap,
+        level: &str,
+    ) -> Result<Self> {
         let files = tempfile::tempdir()?;
         std::fs::write(files.path().join("envoy.json"), bootstrap.to_json())?;
-        let mut process = spawn(version, workers, files.path())?;
+        let mut process = spawn(version, workers, level, files.path())?;
         let started = Self::wait_until_ready(&mut process, files.path()).await;
         let (admin, gateway) = started.with_context(|| log_of(files.path()))?;
         Ok(Self {
@@ -57,6 +70,12 @@ impl Envoy {
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Its process, while it runs.
+    #[must_use]
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.id()
     }
 
     /// What Envoy logged so far.
@@ -147,7 +166,7 @@ impl Envoy {
     }
 }
 
-fn spawn(version: &str, workers: u32, files: &Path) -> Result<Child> {
+fn spawn(version: &str, workers: u32, level: &str, files: &Path) -> Result<Child> {
     let log = std::fs::File::create(files.join("envoy.log"))?;
     let mut command = Command::new(repository::envoy(version)?);
     command
@@ -164,7 +183,7 @@ fn spawn(version: &str, workers: u32, files: &Path) -> Result<Child> {
             "--log-level",
             "warning",
             "--component-log-level",
-            "wasm:debug",
+            &format!("wasm:{level}"),
         ])
         .current_dir(repository::root())
         .stdout(Stdio::null())

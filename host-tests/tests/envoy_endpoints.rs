@@ -11,7 +11,11 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 fn text(topic: &str, bytes: usize) -> String {
-    format!("{topic} and what follows from it, ").repeat(bytes / topic.len()).chars().take(bytes).collect()
+    format!("{topic} and what follows from it, ")
+        .repeat(bytes / topic.len())
+        .chars()
+        .take(bytes)
+        .collect()
 }
 
 /// A path, a body whose prompt is about 400 tokens, and its word in the metrics.
@@ -19,14 +23,46 @@ fn requests() -> Vec<(&'static str, Value, &'static str)> {
     let long = |topic: &str| text(topic, 1600);
     let user = |content: String| json!([{"role": "user", "content": content}]);
     vec![
-        ("/v1/completions", json!({"prompt": [long("tides"), "x"]}), "completions"),
-        ("/v1/chat/completions", json!({"messages": user(long("rivers"))}), "chat"),
-        ("/v1/responses", json!({"instructions": long("lakes"), "input": "why?"}), "responses"),
-        ("/v1/messages", json!({"system": long("seas"), "messages": user("why?".to_string())}), "messages"),
-        ("/v1/embeddings", json!({"input": [long("tides")]}), "pooling"),
-        ("/rerank", json!({"query": long("tides"), "documents": ["x"]}), "rerank"),
-        ("/score", json!({"text_1": long("tides"), "text_2": "x"}), "score"),
-        ("/inference/v1/generate", json!({"token_ids": vec![7; 400]}), "generate"),
+        (
+            "/v1/completions",
+            json!({"prompt": [long("tides"), "x"]}),
+            "completions",
+        ),
+        (
+            "/v1/chat/completions",
+            json!({"messages": user(long("rivers"))}),
+            "chat",
+        ),
+        (
+            "/v1/responses",
+            json!({"instructions": long("lakes"), "input": "why?"}),
+            "responses",
+        ),
+        (
+            "/v1/messages",
+            json!({"system": long("seas"), "messages": user("why?".to_string())}),
+            "messages",
+        ),
+        (
+            "/v1/embeddings",
+            json!({"input": [long("tides")]}),
+            "pooling",
+        ),
+        (
+            "/rerank",
+            json!({"query": long("tides"), "documents": ["x"]}),
+            "rerank",
+        ),
+        (
+            "/score",
+            json!({"text_1": long("tides"), "text_2": "x"}),
+            "score",
+        ),
+        (
+            "/inference/v1/generate",
+            json!({"token_ids": vec![7; 400]}),
+            "generate",
+        ),
     ]
 }
 

@@ -192,7 +192,7 @@ async fn start(arguments: &Arguments, policy: Policy) -> Result<(SimulatedPods, 
     };
     Ok((
         pods,
-        Envoy::start(&arguments.envoy, arguments.workers, &bootstrap).await?,
+        Envoy::start_at_level(&arguments.envoy, arguments.workers, &bootstrap, "info").await?,
     ))
 }
 

@@ -10,9 +10,11 @@
 //! Cost: linear in bytes; strings go by in runs found with memchr. Memory: constant.
 
 mod escape;
+mod gathered;
 mod nesting;
 
 use escape::{Decoded, Escapes};
+use gathered::Gathered;
 use nesting::Nesting;
 
 /// Something met in the document. Strings, keys and scalars come in any number of parts, then their end.
@@ -148,7 +150,7 @@ impl JsonScanner {
                 self.end_string(is_key, sink);
                 Ok(run_bytes.saturating_add(1))
             }
-            Some(_) if !self.escapes.has_high() => Ok(self.short_escapes(run, bytes, &mut part)),
+            Some(_) if !self.escapes.has_high() => Ok(self.short_escapes(bytes, &mut part)),
             Some(_) => {
                 part_unless_empty(run, &mut part);
                 self.escapes.open();
@@ -173,23 +175,20 @@ impl JsonScanner {
         Ok(1)
     }
 
-    /// Gathers short runs and the escapes of two bytes between them, so that text with many of them is handed out in few
-    /// parts; gives how many bytes that were. `bytes` starts with `run`, and an escape follows it.
-    fn short_escapes(&mut self, run: &[u8], bytes: &[u8], part: &mut impl FnMut(&[u8])) -> usize {
+    /// Gathers runs and the escapes of two bytes between them, so that text with many of them is handed out in few long
+    /// parts; gives how many bytes that were.
+    fn short_escapes(&mut self, bytes: &[u8], part: &mut impl FnMut(&[u8])) -> usize {
         let mut gathered = Gathered::default();
-        let (mut run, mut used) = (run, 0usize);
+        let mut used = 0usize;
         loop {
-            gathered.push(run, part);
-            used = used.saturating_add(run.len());
+            let rest = bytes.get(used..).unwrap_or_default();
+            used = used.saturating_add(gathered.run(rest, part));
             let rest = bytes.get(used..).unwrap_or_default();
             let Some(character) = escape::short(rest) else {
                 break;
             };
-            gathered.push(&[character], part);
+            gathered.push(character, part);
             used = used.saturating_add(2);
-            let rest = bytes.get(used..).unwrap_or_default();
-            let run_bytes = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
-            run = rest.get(..run_bytes).unwrap_or_default();
         }
         gathered.flush(part);
         // What stopped it: the string's end, an escape of another kind, or the end of the piece.
@@ -311,45 +310,6 @@ impl JsonScanner {
         } else {
             State::CommaOrEnd
         };
-    }
-}
-
-/// Bytes gathered before they are handed out.
-const GATHERED_BYTES: usize = 512;
-
-/// Short parts of a string on their way to one longer part.
-struct Gathered {
-    bytes: [u8; GATHERED_BYTES],
-    filled: usize,
-}
-
-impl Default for Gathered {
-    fn default() -> Self {
-        Self {
-            bytes: [0; GATHERED_BYTES],
-            filled: 0,
-        }
-    }
-}
-
-impl Gathered {
-    fn push(&mut self, run: &[u8], part: &mut impl FnMut(&[u8])) {
-        if self.filled.saturating_add(run.len()) > GATHERED_BYTES {
-            self.flush(part);
-        }
-        let end = self.filled.saturating_add(run.len());
-        match self.bytes.get_mut(self.filled..end) {
-            Some(free) => {
-                free.copy_from_slice(run);
-                self.filled = end;
-            }
-            None => part(run),
-        }
-    }
-
-    fn flush(&mut self, part: &mut impl FnMut(&[u8])) {
-        let filled = std::mem::take(&mut self.filled);
-        part_unless_empty(self.bytes.get(..filled).unwrap_or_default(), part);
     }
 }
 

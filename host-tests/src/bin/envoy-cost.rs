@@ -1,0 +1,110 @@
+//! Measures what the module adds to Envoy's CPU time per request, against a module that does nothing.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use host_tests::bootstrap::Bootstrap;
+use host_tests::connection::{Connection, Protocol};
+use host_tests::envoy::Envoy;
+use host_tests::reply::Reply;
+use host_tests::scene::ECHO;
+use host_tests::sim::{PodsConfig, SimulatedPods};
+use host_tests::{pod_addresses, reply, repository};
+use hyper::Method;
+use parse_cost::{Text, body};
+use serde_json::json;
+
+const SIZES: [usize; 5] = [1 << 10, 16 << 10, 128 << 10, 1 << 20, 8 << 20];
+/// Bytes sent in a turn: enough for the kernel's clock of ten milliseconds.
+const TURN_BYTES: usize = 160 << 20;
+const MOST_REQUESTS: usize = 2500;
+const ROUNDS: usize = 5;
+
+#[derive(Parser)]
+#[command(about = "CPU time per request that the module adds in a real Envoy")]
+struct Arguments {
+    /// The module that does nothing.
+    #[arg(long)]
+    pass_through: PathBuf,
+    /// Envoy version, as fetched by scripts/setup-envoy.
+    #[arg(long, default_value = repository::ENVOY_VERSIONS[0])]
+    envoy: String,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let config = PodsConfig {
+        pods: pod_addresses::unused(2),
+        ..PodsConfig::default()
+    };
+    let pods = SimulatedPods::start(config).await?;
+    let ranks: Vec<_> = pods.ranks().iter().map(|rank| rank.addr()).collect();
+    let ours = Bootstrap::with_rank_router(&ranks)?;
+    let nothing = ours.clone().module(&arguments.pass_through);
+    let ours = Envoy::start_at_level(&arguments.envoy, 1, &ours, "warning").await?;
+    let nothing = Envoy::start_at_level(&arguments.envoy, 1, &nothing, "warning").await?;
+    for bytes in SIZES {
+        println!("{}", row(&ours, &nothing, bytes).await?);
+    }
+    Ok(())
+}
+
+/// Medians over rounds in which both had their turn.
+async fn row(ours: &Envoy, nothing: &Envoy, bytes: usize) -> Result<serde_json::Value> {
+    let body = String::from_utf8(body(Text::Escaped, bytes))?;
+    let requests = (TURN_BYTES / bytes).clamp(20, MOST_REQUESTS);
+    let (mut ours_us, mut nothing_us, mut added_us) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let one = turn(ours, &body, requests).await?;
+        let other = turn(nothing, &body, requests).await?;
+        ours_us.push(one);
+        nothing_us.push(other);
+        added_us.push(one - other);
+    }
+    Ok(json!({
+        "body_bytes": body.len(), "requests_per_turn": requests, "ours_us": median(ours_us),
+        "pass_through_us": median(nothing_us), "added_us": median(added_us),
+    }))
+}
+
+/// Microseconds of CPU time that Envoy takes for a request.
+async fn turn(envoy: &Envoy, body: &str, requests: usize) -> Result<f64> {
+    let mut connection = Connection::open(envoy.gateway(), Protocol::Http1Length).await?;
+    let before = cpu_seconds(envoy)?;
+    for _ in 0..requests {
+        let request = reply::request(
+            envoy.gateway(),
+            Method::POST,
+            "/v1/chat/completions",
+            &[ECHO],
+            body,
+        )?;
+        let reply = Reply::read(connection.send(request).await?).await?;
+        ensure!(reply.status == 200, "status {}", reply.status);
+    }
+    Ok((cpu_seconds(envoy)? - before) * 1e6 / requests as f64)
+}
+
+fn cpu_seconds(envoy: &Envoy) -> Result<f64> {
+    /// Of `times(2)`, on every Linux in use.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let id = envoy.process_id().context("Envoy has ended")?;
+    let path = format!("/proc/{id}/stat");
+    let line = std::fs::read_to_string(Path::new(&path)).with_context(|| path.clone())?;
+    // Behind the name in brackets: user and system time are fields 14 and 15 of the line.
+    let (_, fields) = line.rsplit_once(')').context("no statistics")?;
+    let ticks: Vec<f64> = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    Ok(ticks.iter().sum::<f64>() / TICKS_PER_SECOND)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    (values.get(values.len() / 2).copied().unwrap_or_default() * 10.0).round() / 10.0
+}
