@@ -49,7 +49,7 @@ pub use json::{Event, JsonError, JsonScanner};
 pub use load::{Charge, LoadTable};
 pub use pick::{Candidate, Reason, best_first};
 pub use pool::{Pick, Pool};
-pub use prefaces::{Preface, Prefaces};
+pub use prefaces::{FRONT_FIELDS, Preface, Prefaces};
 pub use prefix_index::PrefixIndex;
 pub use prompt::{Block, BodyEnd, Outcome, Prompt};
 pub use prompt_reader::PromptReader;

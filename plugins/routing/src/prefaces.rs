@@ -13,16 +13,28 @@ use crate::Section;
 /// Conversations remembered: some hundred are active in a gateway's worker at a time, and only those whose bodies name
 /// the model last need it.
 const MAX_PREFACES: usize = 512;
+/// Fields that change every token behind them.
+pub const FRONT_FIELDS: usize = 14;
 /// Blocks remembered in all, 16 bytes each.
 const MAX_BLOCKS: usize = 16_384;
 
 /// What stands in front of the main section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Preface {
-    /// Hash of the fields of the front.
-    pub front: u64,
+    /// Hash of each field of the front; 0 for one that is not there.
+    pub front: [u64; FRONT_FIELDS],
     /// The sections before the main one.
     pub sections: [Section; 2],
+}
+
+impl Preface {
+    /// The fields of the front as one word that does not depend on their order.
+    #[must_use]
+    pub fn front_hash(&self) -> u64 {
+        self.front
+            .iter()
+            .fold(0, |sum, field| sum.wrapping_add(*field))
+    }
 }
 
 /// Prefaces by the hash of the first block behind them; the oldest goes first.
@@ -91,6 +103,7 @@ mod tests {
             tail: None,
             prompt_bytes: 0,
         };
+        let front = [front; FRONT_FIELDS];
         Preface {
             front,
             sections: [section, Section::default()],

@@ -2,7 +2,7 @@
 //!
 //! One pass, no tree, no copy of the prompt beyond the block in hand. The parts of a prompt may stand in any order
 //! in the body, so each is hashed by itself and joined at the end in the order of a chat template: the front
-//! ([`fields::FRONT_FIELDS`]: model, salt, template), then the sections (tools, system prompt, messages). Within a
+//! ([`fields::FRONT`]: model, salt, template), then the sections (tools, system prompt, messages). Within a
 //! message the content makes the blocks; the role is folded into the block in which the message starts; everything
 //! else (names, tool calls) follows the content as one hash that does not depend on the order of the keys.
 //!
@@ -16,7 +16,7 @@ mod place;
 mod reading;
 
 use crate::json::JsonScanner;
-use crate::{BodyEnd, Endpoint, Preface, Prefaces, Prompt, chain};
+use crate::{BodyEnd, Endpoint, Prefaces, Prompt, chain};
 use reading::Reading;
 
 /// Reads one body.
@@ -52,7 +52,9 @@ impl PromptReader {
         }
         let reading = &mut self.reading;
         let outcome = self.scanner.feed(piece, &mut |event| reading.take(event));
-        self.failed = outcome.is_err() || reading.is_no_object;
+        // What follows a whole object is the rank's to judge.
+        let is_broken = outcome.is_err() && !self.scanner.is_done();
+        self.failed = is_broken || reading.is_no_object;
     }
 
     /// Bytes read so far.
@@ -105,11 +107,13 @@ impl PromptReader {
                 _ => {}
             }
         }
-        let Preface {
-            front,
-            sections: [tools, lead],
-        } = &preface.preface;
-        let prompt = Prompt::chained(chain(seed, *front), &[tools, lead, &main], body_end);
+        let preface = preface.preface;
+        let [tools, lead] = &preface.sections;
+        let prompt = Prompt::chained(
+            chain(seed, preface.front_hash()),
+            &[tools, lead, &main],
+            body_end,
+        );
         match body_end {
             BodyEnd::Cut => prompt.scaled(self.seen_bytes, body_bytes),
             _ => prompt,

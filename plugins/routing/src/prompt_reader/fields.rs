@@ -2,7 +2,7 @@
 //!
 //! A template prints what the sections hold in the order of their numbers, whatever their order in the body.
 
-use crate::Endpoint;
+use crate::{Endpoint, FRONT_FIELDS};
 
 use super::place::{Kind, Target};
 
@@ -17,7 +17,7 @@ const LEAD: usize = 1;
 pub(super) const MAIN: usize = 2;
 
 /// Top-level fields that change every token behind them, whatever their order; the model is the first.
-pub(super) const FRONT_FIELDS: [&[u8]; 14] = [
+pub(super) const FRONT: [&[u8]; FRONT_FIELDS] = [
     b"model",
     b"cache_salt",
     b"chat_template",
@@ -39,7 +39,7 @@ pub(super) fn target(endpoint: Endpoint, key: &[u8]) -> Target {
     if let Some((section, kind)) = section(endpoint, key) {
         return Target::Section(section, kind);
     }
-    let front = FRONT_FIELDS.iter().position(|field| *field == key);
+    let front = FRONT.iter().position(|field| *field == key);
     front.map_or(Target::Skip, Target::Front)
 }
 

@@ -2,13 +2,13 @@
 
 use std::sync::LazyLock;
 
-use super::fields::{self, FRONT_FIELDS, MAIN, SECTIONS};
+use super::fields::{self, MAIN, SECTIONS};
 use super::key::Key;
 use super::number::Number;
 use super::place::{self, Kind, Place, Target};
 use crate::canonical::{self, ValueHash};
 use crate::json::Event;
-use crate::{BlockStream, Endpoint, Preface, Section, chain, hash_bytes};
+use crate::{BlockStream, Endpoint, FRONT_FIELDS, Preface, Section, chain, hash_bytes};
 
 /// Ends a message in the stream of blocks: a byte that JSON text cannot hold unescaped.
 const MESSAGE_END: &[u8] = b"\x1e";
@@ -55,8 +55,8 @@ pub(super) struct Reading {
     at_hand: Option<(Target, usize)>,
     value: ValueHash,
     number: Number,
-    /// Key and value of each of the [`FRONT_FIELDS`], hashed; 0 for one that is not there.
-    front: [u64; FRONT_FIELDS.len()],
+    /// Key and value of each of the [`fields::FRONT`], hashed; 0 for one that is not there.
+    front: [u64; FRONT_FIELDS],
     sections: [Option<BlockStream>; SECTIONS],
     /// The section that values go to.
     section: usize,
@@ -71,7 +71,6 @@ pub(super) struct Reading {
 #[derive(Debug)]
 pub(super) struct OwnPreface {
     pub(super) preface: Preface,
-    has_front: bool,
     has_section: [bool; MAIN],
 }
 
@@ -79,8 +78,10 @@ impl OwnPreface {
     /// Takes what was not there from a preface of the same conversation.
     pub(super) fn borrow_from(&mut self, known: Option<&Preface>) {
         let Some(known) = known else { return };
-        if !self.has_front {
-            self.preface.front = known.front;
+        for (own, known) in self.preface.front.iter_mut().zip(known.front) {
+            if *own == 0 {
+                *own = known;
+            }
         }
         let own = self.preface.sections.iter_mut().zip(self.has_section);
         for ((own, has_own), known) in own.zip(&known.sections) {
@@ -100,7 +101,7 @@ impl Reading {
             at_hand: None,
             value: ValueHash::default(),
             number: Number::default(),
-            front: [0; FRONT_FIELDS.len()],
+            front: [0; FRONT_FIELDS],
             sections: [None, None, None],
             section: MAIN,
             block_bytes,
@@ -130,24 +131,18 @@ impl Reading {
 
     /// The preface and the main section.
     pub(super) fn into_parts(self) -> (OwnPreface, Section) {
-        let front = self
-            .front
-            .iter()
-            .fold(0u64, |sum, field| sum.wrapping_add(*field));
-        let has_front = self.front.iter().any(|field| *field != 0);
         let has = self.sections.each_ref().map(Option::is_some);
         let [tools, lead, main] = self
             .sections
             .map(|stream| stream.map(BlockStream::into_section).unwrap_or_default());
         let preface = Preface {
-            front,
+            front: self.front,
             sections: [tools, lead],
         };
         let [has_tools, has_lead, _] = has;
         (
             OwnPreface {
                 preface,
-                has_front,
                 has_section: [has_tools, has_lead],
             },
             main,

@@ -3,6 +3,7 @@ use super::*;
 mod cuts;
 mod endpoints;
 mod equality;
+mod odd;
 mod prefaces;
 #[cfg(not(target_arch = "wasm32"))]
 mod properties;
@@ -133,7 +134,6 @@ fn what_is_no_object_or_breaks_off_is_unreadable() {
         format!(r#"[{{"prompt":"{long}"}}]"#),
         format!(r#"{{"prompt":"{long}"#),
         format!(r#"{{"prompt":"{long}","#),
-        format!(r#"{{"prompt":"{long}"}}x"#),
         format!(r#"{{"prompt":"{long}\x"}}"#),
         format!(r#"{{"prompt":"{long}",}}"#),
         format!("--boundary\r\n{long}"),
@@ -182,10 +182,17 @@ fn a_reader_says_when_nothing_more_can_be_learnt() {
             reader.is_unreadable(),
             reader.seen_bytes()
         ),
-        (false, true, 17)
+        (true, false, 17),
+        "what follows the object is not read"
+    );
+    let mut reader = PromptReader::new(Completions, BLOCK);
+    reader.feed(br#"{"prompt"=1}"#);
+    assert_eq!(
+        (reader.is_complete(), reader.is_unreadable()),
+        (false, true)
     );
     reader.feed(b"y");
-    assert_eq!(reader.seen_bytes(), 18);
+    assert_eq!(reader.seen_bytes(), 13);
 }
 
 #[test]

@@ -85,3 +85,14 @@ fn a_front_that_came_first_needs_no_memory() {
         read_cut(&first, bytes, &mut unread)
     );
 }
+
+#[test]
+fn of_a_front_that_is_only_partly_there_the_rest_is_borrowed() {
+    let mut prefaces = Prefaces::default();
+    let salted = |turns: usize| body(turns, "m", "").replacen('{', r#"{"cache_salt":"s","#, 1);
+    read_whole(&salted(1), &mut prefaces);
+    let next = salted(3);
+    let cut = read_cut(&next, next.find(r#"],"model""#).unwrap(), &mut prefaces);
+    assert!(cut.blocks.len() > 6);
+    assert!(hashes(&chat(&next)).starts_with(&hashes(&cut)));
+}
