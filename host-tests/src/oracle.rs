@@ -23,11 +23,13 @@ mod figures;
 mod requests;
 mod seen;
 
-pub use body::{Writer, Written};
-pub use comparison::{BLOCK_BYTES, Comparison, DECIDE_AFTER_BYTES, Way, compare};
+pub use comparison::{DECIDE_AFTER_BYTES, Way, compare};
 pub use cutting::Cutting;
-pub use exact::Exact;
 pub use far_apart::{FarApart, far_apart};
-pub use figures::{Figures, Placement, TraceFigures};
+pub use figures::{Figures, Placement, Rated, Recognised, TraceFigures};
 pub use requests::{Piece, Request, Sample, parse, ragged, read, sample};
-pub use seen::{Link, Seen};
+pub use seen::Link;
+
+use body::{Writer, Written};
+use exact::Exact;
+use seen::Seen;

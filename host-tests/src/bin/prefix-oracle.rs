@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use clap::Parser;
 use host_tests::oracle::{
-    FarApart, Figures, Placement, Request, Sample, TraceFigures, Way, compare, far_apart, ragged,
-    read, sample,
+    DECIDE_AFTER_BYTES, FarApart, Figures, Placement, Request, Sample, TraceFigures, Way, compare,
+    far_apart, ragged, read, sample,
 };
 use host_tests::{repository, trace};
 use serde::Serialize;
@@ -111,8 +111,19 @@ fn measure(name: &str, sample: Sample) -> TraceFigures {
         ragged: Placement::from(ragged),
     };
     print!("\n{}", figures.table());
-    for (place, way) in figures.even.figures.ways.iter().enumerate().take(3) {
-        let share = figures.even.shares[place].min(figures.ragged.shares[place]);
+    print_verdicts(&figures);
+    println!("took {:.0} s", start.elapsed().as_secs_f64());
+    figures
+}
+
+/// Whether the router sees enough, of whole bodies and with its defaults, wherever prompts part.
+fn print_verdicts(figures: &TraceFigures) {
+    let rated = figures.even.ways.iter().zip(&figures.ragged.ways);
+    for (way, (even, ragged)) in Way::all().into_iter().zip(rated) {
+        if !matches!(way, Way::Whole | Way::DecidedAt(DECIDE_AFTER_BYTES)) {
+            continue;
+        }
+        let share = even.of_exact.min(ragged.of_exact);
         let verdict = if share >= WANTED_SHARE {
             "reached"
         } else {
@@ -120,11 +131,9 @@ fn measure(name: &str, sample: Sample) -> TraceFigures {
         };
         println!(
             "{WANTED_SHARE} of exact, {}: {verdict} ({share:.4})",
-            way.way
+            way.name()
         );
     }
-    println!("took {:.0} s", start.elapsed().as_secs_f64());
-    figures
 }
 
 fn print_explanation() {
@@ -140,13 +149,13 @@ surplus: the router counts 4 tokens around each message; the trace does not. Not
 fn print_long(long: &[FarApart]) {
     println!("\nTwo prompts of {LONG_TOKENS} tokens that differ in token {DIFFERENT_TOKEN} alone");
     println!(
-        "{:<42}{:>12}{:>14}{:>9}",
+        "{:<46}{:>12}{:>14}{:>9}",
         "", "told apart", "equal tokens", "blocks"
     );
     for seen in long {
         let told_apart = if seen.told_apart { "yes" } else { "NO" };
         println!(
-            "{:<42}{told_apart:>12}{:>14}{:>9}",
+            "{:<46}{told_apart:>12}{:>14}{:>9}",
             seen.way, seen.equal_tokens, seen.blocks
         );
     }

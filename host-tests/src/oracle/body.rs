@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::{Piece, Request};
 use crate::prompt_text::block_text;
 
-/// Texts kept, about 4 KiB each: more than the sessions that are active together have.
-const MAX_TEXTS: usize = 128 * 1024;
+/// Texts kept, about 4 KiB each: enough for the sessions that are active together.
+const MAX_TEXTS: usize = 32 * 1024;
 
 /// What a client sends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +63,9 @@ impl Text {
     fn of(piece: Piece) -> Self {
         let plain = block_text(piece.id, piece.tokens);
         let quoted = serde_json::Value::from(plain.as_str()).to_string();
-        let escaped = quoted.trim_start_matches('"').strip_suffix('"');
+        let escaped = quoted
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'));
         Self {
             escaped: escaped.unwrap_or_default().to_string(),
             plain,

@@ -8,7 +8,7 @@ use super::{Cutting, Exact, Figures, Link, Request, Seen, Writer, Written};
 pub const BLOCK_BYTES: usize = 256;
 
 /// `decideAfterBytes` unless configured.
-pub const DECIDE_AFTER_BYTES: u64 = 512 * 1024;
+pub const DECIDE_AFTER_BYTES: u64 = 768 * 1024;
 
 /// In such pieces a body comes to the module.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -31,8 +31,7 @@ impl Way {
     /// All that are compared: the router's, then budgets of blocks, the first of them without one.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let decided =
-            [128 * 1024, DECIDE_AFTER_BYTES, 1024 * 1024, 2048 * 1024].map(Self::DecidedAt);
+        let decided = [256, 512, 768, 1024, 2048].map(|kib| Self::DecidedAt(kib * 1024));
         let fixed = [(256, None), (256, Some(4096)), (1024, Some(4096))]
             .map(|(bytes, most)| cutting(bytes, None, most));
         let growing = [
@@ -56,7 +55,6 @@ impl Way {
     pub fn name(self) -> String {
         match self {
             Self::Whole => "router, body read whole".to_string(),
-            Self::DecidedAt(DECIDE_AFTER_BYTES) => "router, decided at 512 KiB".to_string(),
             Self::DecidedAt(bytes) => format!("router, decided at {} KiB", bytes / 1024),
             Self::Cut(cutting) => format!("text, {}", cutting.name()),
         }
@@ -142,12 +140,6 @@ impl Comparison {
         self.bodies.insert(&whole);
     }
 
-    /// The figures so far.
-    #[must_use]
-    pub fn figures(&self) -> &Figures {
-        &self.figures
-    }
-
     /// The blocks at each limit, by rising limits, and at last those of the whole body.
     fn read(&mut self) -> Vec<Vec<Link>> {
         let limits = self.ways.iter().filter_map(|way| match way {
@@ -190,6 +182,8 @@ pub(super) fn read_at(
 
 #[cfg(test)]
 mod tests {
+    use routing::{Config, RawConfig};
+
     use super::super::{parse, ragged};
     use super::*;
 
@@ -205,9 +199,21 @@ mod tests {
     fn matched(ways: &[Way], requests: &[Request]) -> (u64, Vec<u64>) {
         let mut comparison = Comparison::new(ways);
         requests.iter().for_each(|request| comparison.take(request));
-        let figures = comparison.figures();
+        let figures = comparison.figures;
         let ways = figures.ways.iter().map(|way| way.matched_tokens);
         (figures.exact_tokens, ways.collect())
+    }
+
+    #[test]
+    fn block_and_limit_are_the_defaults_of_the_configuration() {
+        let raw = RawConfig {
+            ranks: Some(vec!["10.0.0.1:8000".to_string()]),
+            ..RawConfig::default()
+        };
+        let config = Config::try_from(raw).unwrap();
+        assert_eq!(config.block_bytes(), BLOCK_BYTES);
+        assert_eq!(config.decide_after_bytes(), DECIDE_AFTER_BYTES);
+        assert!(Way::all().contains(&Way::DecidedAt(DECIDE_AFTER_BYTES)));
     }
 
     #[test]

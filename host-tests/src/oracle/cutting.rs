@@ -82,7 +82,7 @@ mod tests {
             ..Cutting::UNLIMITED
         };
         assert_eq!(ends(cutting, 31), [2, 4, 6]);
-        assert_eq!(ends(cutting, 7), []);
+        assert_eq!(ends(cutting, 7), [0; 0]);
         cutting.most_blocks = Some(2);
         assert_eq!(ends(cutting, 31), [2, 4]);
         cutting.doubles_after = Some(1);

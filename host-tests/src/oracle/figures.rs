@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Way;
 
 /// Whole token counts over a trace, each way.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
     /// Requests.
     pub requests: u64,
@@ -117,31 +117,47 @@ pub struct TraceFigures {
 /// Figures with their ratios.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Placement {
-    /// The counts.
-    #[serde(flatten)]
-    pub figures: Figures,
+    /// Requests.
+    pub requests: u64,
     /// Mean length of a prompt.
     pub mean_tokens: f64,
+    /// Tokens that an earlier prompt began with, by the trace.
+    pub exact_tokens: u64,
     /// The highest possible hit rate.
     pub exact_hit_rate: f64,
-    /// The hit rate of each way, in the order of the counts.
-    pub hit_rates: Vec<f64>,
-    /// The share of the exact tokens of each way.
-    pub shares: Vec<f64>,
+    /// Each way of looking.
+    pub ways: Vec<Rated>,
+}
+
+/// What one way of looking recognised, with its ratios.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rated {
+    /// The counts.
+    #[serde(flatten)]
+    pub recognised: Recognised,
+    /// Recognised tokens over all prompt tokens.
+    pub hit_rate: f64,
+    /// The share of the exact tokens, without surplus.
+    pub of_exact: f64,
+    /// Blocks of a request.
+    pub mean_blocks: f64,
 }
 
 impl From<Figures> for Placement {
     fn from(figures: Figures) -> Self {
-        let places = 0..figures.ways.len();
+        let ways = figures.ways.iter().enumerate();
+        let rated = ways.map(|(place, way)| Rated {
+            recognised: way.clone(),
+            hit_rate: figures.hit_rate(place),
+            of_exact: figures.share(place),
+            mean_blocks: ratio(way.blocks, figures.requests),
+        });
         Self {
+            requests: figures.requests,
             mean_tokens: figures.mean_tokens(),
+            exact_tokens: figures.exact_tokens,
             exact_hit_rate: figures.exact_hit_rate(),
-            hit_rates: places
-                .clone()
-                .map(|place| figures.hit_rate(place))
-                .collect(),
-            shares: places.map(|place| figures.share(place)).collect(),
-            figures,
+            ways: rated.collect(),
         }
     }
 }
@@ -153,40 +169,38 @@ impl TraceFigures {
         let mut table = format!(
             "{}: {} requests, {}\n",
             self.trace,
-            self.even.figures.requests,
+            self.even.requests,
             self.coverage()
         );
         for (name, placement) in [("even", &self.even), ("ragged", &self.ragged)] {
             let _ = writeln!(
                 table,
                 "{:<8}{:>11.0} tokens a prompt, {:>13} exactly matched, hit rate {:.4}",
-                name,
-                placement.mean_tokens,
-                placement.figures.exact_tokens,
-                placement.exact_hit_rate
+                name, placement.mean_tokens, placement.exact_tokens, placement.exact_hit_rate
             );
         }
         let _ = writeln!(
             table,
-            "{:<42}{:>14}{:>8}{:>9}{:>10}{:>10}{:>9}{:>7}",
+            "{:<46}{:>14}{:>8}{:>9}{:>10}{:>10}{:>9}{:>7}",
             "", "", "hit", "of exact", "surplus", "of exact", "blocks", ""
         );
         let _ = writeln!(
             table,
-            "{:<42}{:>14}{:>8}{:>9}{:>10}{:>10}{:>9}{:>7}",
+            "{:<46}{:>14}{:>8}{:>9}{:>10}{:>10}{:>9}{:>7}",
             "", "matched", "rate", "even", "tokens", "ragged", "mean", "max"
         );
-        for (place, way) in self.even.figures.ways.iter().enumerate() {
+        for (even, ragged) in self.even.ways.iter().zip(&self.ragged.ways) {
+            let way = &even.recognised;
             let _ = writeln!(
                 table,
-                "{:<42}{:>14}{:>8.4}{:>9.4}{:>10}{:>10.4}{:>9.0}{:>7}",
+                "{:<46}{:>14}{:>8.4}{:>9.4}{:>10}{:>10.4}{:>9.0}{:>7}",
                 way.way,
                 way.matched_tokens,
-                self.even.hit_rates[place],
-                self.even.shares[place],
+                even.hit_rate,
+                even.of_exact,
                 way.surplus_tokens,
-                self.ragged.shares[place],
-                ratio(way.blocks, self.even.figures.requests),
+                ragged.of_exact,
+                even.mean_blocks,
                 way.most_blocks
             );
         }

@@ -24,7 +24,7 @@ fn ranks_alone_are_a_configuration_and_the_rest_has_defaults() {
     assert_eq!((config.pool(), config.ranks()), ("default", &ranks[..]));
     assert_eq!(
         (config.decide_after_bytes(), config.decide_after_idle_ms()),
-        (524_288, 50)
+        (786_432, 50)
     );
     assert_eq!(
         (
@@ -252,7 +252,7 @@ fn an_unknown_field_and_a_wrong_type_are_refused() {
 #[test]
 fn what_is_in_force_is_told_in_one_line() {
     let config = Config::try_from(raw(r#"{"ranks":["10.0.0.7:8000-8007"]}"#)).unwrap();
-    let expected = "pool default: 8 ranks of 7812 blocks of 256 bytes, decides after 524288 bytes or 50 ms, miss weight 3, \
+    let expected = "pool default: 8 ranks of 7812 blocks of 256 bytes, decides after 786432 bytes or 50 ms, miss weight 3, \
                     20000 tokens/s, 0.01 s in flight";
     assert_eq!(config.to_string(), expected);
 }
