@@ -98,15 +98,24 @@ impl PromptReader {
         self.reading.close_open_places();
         let seed = self.endpoint.seed();
         let is_late = self.reading.is_late();
-        let (mut preface, main) = self.reading.into_parts();
-        if let Some(first) = main.blocks.first() {
-            let start = chain(seed, first.hash);
-            match body_end {
-                BodyEnd::Whole if is_late => prefaces.learn(start, preface.preface.clone()),
-                BodyEnd::Cut => preface.borrow_from(prefaces.get(start)),
-                _ => {}
+        let (mut preface, mut main) = self.reading.into_parts();
+        let starts = preface.starts(seed, &main);
+        match body_end {
+            BodyEnd::Whole if is_late => {
+                for start in starts.into_iter().flatten() {
+                    prefaces.learn(start, preface.preface.clone());
+                }
             }
+            BodyEnd::Cut => {
+                let known = starts
+                    .into_iter()
+                    .flatten()
+                    .find_map(|start| prefaces.get(start));
+                preface.borrow_from(known);
+            }
+            _ => {}
         }
+        preface.drop_uncertain(&mut main);
         let preface = preface.preface;
         let [tools, lead] = &preface.sections;
         let prompt = Prompt::chained(

@@ -64,6 +64,8 @@ pub(super) struct Reading {
     message: Message,
     parts: Vec<Part>,
     is_late: bool,
+    /// How many sections are known as far as they were read.
+    certain_sections: usize,
     pub(super) is_no_object: bool,
 }
 
@@ -72,9 +74,28 @@ pub(super) struct Reading {
 pub(super) struct OwnPreface {
     pub(super) preface: Preface,
     has_section: [bool; MAIN],
+    certain_sections: usize,
 }
 
 impl OwnPreface {
+    /// What a conversation is known by: the first block of its main section, of what leads it, of its tools.
+    pub(super) fn starts(&self, seed: u64, main: &Section) -> [Option<u64>; SECTIONS] {
+        let [tools, lead] = &self.preface.sections;
+        let start = |section: u64, blocks: &Section| {
+            let first = blocks.blocks.first()?;
+            Some(chain(chain(seed, section), first.hash))
+        };
+        [start(2, main), start(1, lead), start(0, tools)]
+    }
+
+    /// Drops the sections that stand behind one that was cut.
+    pub(super) fn drop_uncertain(&mut self, main: &mut Section) {
+        let [tools, lead] = &mut self.preface.sections;
+        for section in [tools, lead, main].into_iter().skip(self.certain_sections) {
+            *section = Section::default();
+        }
+    }
+
     /// Takes what was not there from a preface of the same conversation.
     pub(super) fn borrow_from(&mut self, known: Option<&Preface>) {
         let Some(known) = known else { return };
@@ -108,6 +129,7 @@ impl Reading {
             message: Message::default(),
             parts: Vec::new(),
             is_late: false,
+            certain_sections: SECTIONS,
             is_no_object: false,
         }
     }
@@ -124,7 +146,7 @@ impl Reading {
         }
     }
 
-    /// Whether something of the preface came behind the start of the main section.
+    /// Whether something came behind the start of what it is printed before.
     pub(super) fn is_late(&self) -> bool {
         self.is_late
     }
@@ -144,6 +166,7 @@ impl Reading {
             OwnPreface {
                 preface,
                 has_section: [has_tools, has_lead],
+                certain_sections: self.certain_sections,
             },
             main,
         )
@@ -157,14 +180,7 @@ impl Reading {
         let is_inside =
             self.places.len() > 1 || matches!(self.at_hand, Some((Target::Section(..), _)));
         if is_inside {
-            for later in self
-                .sections
-                .iter_mut()
-                .skip(self.section.saturating_add(1))
-                .flatten()
-            {
-                later.restart();
-            }
+            self.certain_sections = self.section.saturating_add(1);
         }
         if !self.is_message_open() {
             return;
@@ -263,10 +279,16 @@ impl Reading {
     }
 
     fn note_late(&mut self, target: Target) {
-        let is_preface = matches!(target, Target::Front(_))
-            || matches!(target, Target::Section(section, _) if section < MAIN);
-        let has_main = self.sections.get(MAIN).is_some_and(Option::is_some);
-        self.is_late |= is_preface && has_main;
+        let printed_before = match target {
+            Target::Front(_) => 0,
+            Target::Section(section, _) => section.saturating_add(1),
+            _ => return,
+        };
+        self.is_late |= self
+            .sections
+            .iter()
+            .skip(printed_before)
+            .any(Option::is_some);
     }
 
     /// Deeper lists are taken as values.

@@ -1,5 +1,7 @@
 use super::*;
 
+#[cfg(not(target_arch = "wasm32"))]
+mod corpus;
 mod cuts;
 mod endpoints;
 mod equality;

@@ -159,7 +159,16 @@ impl Text {
 
     fn messages(&mut self, value: &Value) {
         match value {
-            Value::Array(messages) => messages.iter().for_each(|message| self.message(message)),
+            Value::Array(messages) => {
+                for message in messages {
+                    if message.is_array() {
+                        self.messages(message);
+                        self.end_item();
+                    } else {
+                        self.message(message);
+                    }
+                }
+            }
             text => self.message(&Value::from(Map::from_iter([
                 ("role".to_string(), Value::from("user")),
                 ("content".to_string(), text.clone()),
