@@ -11,7 +11,9 @@
 
 mod fields;
 mod key;
+mod message;
 mod number;
+mod own_preface;
 mod place;
 mod reading;
 

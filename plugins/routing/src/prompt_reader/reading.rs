@@ -1,14 +1,14 @@
 //! What the events of a body have come to.
 
-use std::sync::LazyLock;
-
 use super::fields::{self, MAIN, SECTIONS};
 use super::key::Key;
+use super::message::{Message, PLAIN_PARTS, Part, string_hash};
 use super::number::Number;
+use super::own_preface::OwnPreface;
 use super::place::{self, Kind, Place, Target};
 use crate::canonical::{self, ValueHash};
 use crate::json::Event;
-use crate::{BlockStream, Endpoint, FRONT_FIELDS, Preface, Section, chain, hash_bytes};
+use crate::{BlockStream, Endpoint, FRONT_FIELDS, Preface, Section, chain};
 
 /// Ends a message in the stream of blocks: a byte that JSON text cannot hold unescaped.
 const MESSAGE_END: &[u8] = b"\x1e";
@@ -23,27 +23,6 @@ const MESSAGE_WEIGHT_BYTES: u64 = 16;
 const MEDIA_WEIGHT_BYTES: u64 = 4096;
 /// Tells token ids from text of the same bytes.
 const TOKEN_IDS: u64 = 0x746f_6b65_6e5f_6964;
-
-/// The other fields of a part that is nothing but text, hashed: constants that cost more than a short message to make.
-static PLAIN_PARTS: LazyLock<[u64; 3]> =
-    LazyLock::new(|| ["text", "input_text", "output_text"].map(plain_part));
-
-/// The message that is open.
-#[derive(Clone, Debug, Default)]
-struct Message {
-    number: u64,
-    first_block: usize,
-    role: Option<u64>,
-    others: u64,
-    others_bytes: u64,
-}
-
-/// The fields of a part that are not its text.
-#[derive(Clone, Copy, Debug, Default)]
-struct Part {
-    others: u64,
-    weight_bytes: u64,
-}
 
 /// The state between events.
 #[derive(Clone, Debug)]
@@ -67,50 +46,6 @@ pub(super) struct Reading {
     /// How many sections are known as far as they were read.
     certain_sections: usize,
     pub(super) is_no_object: bool,
-}
-
-/// What stands in front of the main section, and which of it was there.
-#[derive(Debug)]
-pub(super) struct OwnPreface {
-    pub(super) preface: Preface,
-    has_section: [bool; MAIN],
-    certain_sections: usize,
-}
-
-impl OwnPreface {
-    /// What a conversation is known by: the first block of its main section, of what leads it, of its tools.
-    pub(super) fn starts(&self, seed: u64, main: &Section) -> [Option<u64>; SECTIONS] {
-        let [tools, lead] = &self.preface.sections;
-        let start = |section: u64, blocks: &Section| {
-            let first = blocks.blocks.first()?;
-            Some(chain(chain(seed, section), first.hash))
-        };
-        [start(2, main), start(1, lead), start(0, tools)]
-    }
-
-    /// Drops the sections that stand behind one that was cut.
-    pub(super) fn drop_uncertain(&mut self, main: &mut Section) {
-        let [tools, lead] = &mut self.preface.sections;
-        for section in [tools, lead, main].into_iter().skip(self.certain_sections) {
-            *section = Section::default();
-        }
-    }
-
-    /// Takes what was not there from a preface of the same conversation.
-    pub(super) fn borrow_from(&mut self, known: Option<&Preface>) {
-        let Some(known) = known else { return };
-        for (own, known) in self.preface.front.iter_mut().zip(known.front) {
-            if *own == 0 {
-                *own = known;
-            }
-        }
-        let own = self.preface.sections.iter_mut().zip(self.has_section);
-        for ((own, has_own), known) in own.zip(&known.sections) {
-            if !has_own {
-                own.clone_from(known);
-            }
-        }
-    }
 }
 
 impl Reading {
@@ -458,18 +393,4 @@ impl Reading {
         };
         slot.get_or_insert_with(|| BlockStream::new(block_bytes))
     }
-}
-
-fn string_hash(text: &str) -> u64 {
-    let mut value = ValueHash::default();
-    canonical::write(Event::String(text.as_bytes()), &mut |bytes| {
-        value.push(bytes)
-    });
-    canonical::write(Event::StringEnd, &mut |bytes| value.push(bytes));
-    value.take().0
-}
-
-/// The hash of all fields but `text` of `{"type":<kind>,"text":...}`.
-fn plain_part(kind: &str) -> u64 {
-    chain(hash_bytes(b"type"), string_hash(kind))
 }
