@@ -1,4 +1,4 @@
-//! `cargo bench -p parse-cost`: each reader on each body, for work on one of them.
+//! `cargo bench --profile host -p parse-cost`: each reader on each body, for work on one of them.
 //!
 //! `scripts/bench parse` is for comparisons: there all readers take turns under the same load of the machine.
 
