@@ -1,0 +1,291 @@
+//! Requests of a worker in any order of callbacks, against a count kept by hand: every held request is decided once or
+//! closed, every charge is given back, and in the end all counts are zero.
+
+#![no_main]
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+
+use libfuzzer_sys::fuzz_target;
+use routing::{Charge, Config, Endpoint, Exchanges, Limits, Pool, RawConfig};
+
+const READERS: u8 = 4;
+const BLOCK_BYTES: usize = 64;
+const LIMITS: Limits = Limits {
+    bytes: 200,
+    idle_ms: 50,
+};
+const RANKS: [&str; 4] = [
+    "10.0.0.1:8000-8001",
+    "10.0.0.2:8000-8001",
+    "10.0.0.1:8002-8003",
+    "10.0.0.3:9000",
+];
+/// Pieces of bodies: whole ones, their parts, long ones and such as nobody can read.
+const PIECES: [&[u8]; 10] = [
+    br#"{"prompt":"once upon a time there was a king who had three daughters, and they lived by the sea"}"#,
+    br#"{"model":"m","messages":[{"role":"user","content":"#,
+    br#""once upon a time there was a king who had three daughters, and they lived by the sea""#,
+    br#"}]}"#,
+    br#"{"messages":[{"role":"user","content":"once upon a time there was a king who had three daughters"}],"model":""#,
+    br#"m"}"#,
+    br#"{"input":"#,
+    b"--boundary",
+    b"                                                                                                                 ",
+    b"",
+];
+
+fuzz_target!(|input: &[u8]| {
+    let mut worker = Worker::new();
+    for step in input.chunks_exact(2) {
+        worker.step(step[0], step[1]);
+        worker.check();
+    }
+    worker.finish();
+});
+
+/// What is known of a request whose reader is there.
+enum Known {
+    Open,
+    Held {
+        picker: u32,
+        is_due: bool,
+        last_byte_ms: u64,
+    },
+    Decided,
+}
+
+struct Worker {
+    exchanges: Exchanges,
+    pool: Pool,
+    now_ms: u64,
+    next_picker: u32,
+    requests: BTreeMap<u32, Known>,
+    /// Pickers that were decided on, and those whose prompt was read to its end afterwards.
+    decided: BTreeSet<u32>,
+    read: BTreeSet<u32>,
+    /// What each picker's request counts, and where.
+    charges: BTreeMap<u32, (Charge, SocketAddr)>,
+}
+
+impl Worker {
+    fn new() -> Self {
+        Self {
+            exchanges: Exchanges::default(),
+            pool: Pool::new(config(1)),
+            now_ms: 0,
+            next_picker: 0,
+            requests: BTreeMap::new(),
+            decided: BTreeSet::new(),
+            read: BTreeSet::new(),
+            charges: BTreeMap::new(),
+        }
+    }
+
+    fn step(&mut self, what: u8, how: u8) {
+        let reader = u32::from(how % READERS);
+        let choice = how / READERS;
+        match what % 12 {
+            0 => self.open(reader, choice),
+            1 => self.join(reader),
+            2..=4 => self.feed(reader, choice),
+            5 => self.end_body(reader),
+            6 => self.close(reader),
+            7 => self.wait(how),
+            8 => self.decide(),
+            9 => self.first_byte(choice),
+            10 => self.end(choice),
+            _ => self.pool.reconfigure(config(how)),
+        }
+    }
+
+    fn open(&mut self, reader: u32, choice: u8) {
+        if self.requests.contains_key(&reader) {
+            return;
+        }
+        let endpoint = Endpoint::ALL[usize::from(choice) % Endpoint::ALL.len()];
+        self.exchanges
+            .open(reader, endpoint, choice.is_multiple_of(2).then_some(1000));
+        self.requests.insert(reader, Known::Open);
+    }
+
+    fn join(&mut self, reader: u32) {
+        let is_open = matches!(self.requests.get(&reader), Some(Known::Open));
+        let picker = self.next_picker;
+        self.next_picker += 1;
+        assert_eq!(
+            self.exchanges
+                .join(reader, picker, BLOCK_BYTES, LIMITS, self.now_ms),
+            is_open
+        );
+        if is_open {
+            self.requests.insert(
+                reader,
+                Known::Held {
+                    picker,
+                    is_due: false,
+                    last_byte_ms: self.now_ms,
+                },
+            );
+        }
+    }
+
+    fn feed(&mut self, reader: u32, choice: u8) {
+        let piece = PIECES[usize::from(choice) % PIECES.len()];
+        if let Some(Known::Held { last_byte_ms, .. }) = self.requests.get_mut(&reader) {
+            *last_byte_ms = self.now_ms;
+        }
+        let became_due = self.exchanges.feed(reader, piece, self.now_ms);
+        self.note_due(reader, became_due);
+    }
+
+    fn end_body(&mut self, reader: u32) {
+        let waits = matches!(
+            self.requests.get(&reader),
+            Some(Known::Held { is_due: false, .. })
+        );
+        let became_due = self.exchanges.end_body(reader);
+        assert_eq!(became_due, waits, "the end of a body decides");
+        self.note_due(reader, became_due);
+    }
+
+    fn note_due(&mut self, reader: u32, became_due: bool) {
+        if !became_due {
+            return;
+        }
+        let Some(Known::Held { is_due, .. }) = self.requests.get_mut(&reader) else {
+            panic!("reader {reader} is not held and became due");
+        };
+        assert!(
+            !std::mem::replace(is_due, true),
+            "reader {reader} became due twice"
+        );
+    }
+
+    fn close(&mut self, reader: u32) {
+        let known = self.requests.remove(&reader);
+        let was_held = matches!(known, Some(Known::Held { .. }));
+        assert_eq!(self.exchanges.close(reader), was_held);
+        assert!(!self.exchanges.is_reading(reader));
+    }
+
+    fn wait(&mut self, ms: u8) {
+        self.now_ms += u64::from(ms);
+        self.exchanges.expire(self.now_ms);
+        for known in self.requests.values_mut() {
+            if let Known::Held {
+                is_due,
+                last_byte_ms,
+                ..
+            } = known
+            {
+                *is_due |= self.now_ms - *last_byte_ms >= LIMITS.idle_ms;
+            }
+        }
+    }
+
+    fn decide(&mut self) {
+        let due = self.exchanges.take_due();
+        let expected = self
+            .requests
+            .values()
+            .filter(|known| matches!(known, Known::Held { is_due: true, .. }));
+        assert_eq!(due.len(), expected.count());
+        for decidable in due {
+            let held = self.requests.values_mut().find(
+                |known| matches!(known, Known::Held { picker, .. } if *picker == decidable.picker),
+            );
+            *held.expect("a request that is decided on is held") = Known::Decided;
+            assert!(self.decided.insert(decidable.picker), "decided twice");
+            let prompt = decidable
+                .endpoint
+                .fills_cache()
+                .then_some(&decidable.prompt);
+            let pick = self.pool.pick(prompt, 7).expect("there are ranks");
+            self.charges
+                .insert(decidable.picker, (pick.charge, pick.ranks[0]));
+        }
+        for done in self.exchanges.take_read() {
+            assert!(
+                self.decided.contains(&done.picker),
+                "read on before it was decided on"
+            );
+            assert!(self.read.insert(done.picker), "read to its end twice");
+            if let Some((charge, _)) = self.charges.get(&done.picker) {
+                self.pool.learn(charge, &done.prompt);
+            }
+        }
+    }
+
+    fn first_byte(&mut self, choice: u8) {
+        if let Some((charge, _)) = self.charges.values_mut().nth(usize::from(choice)) {
+            let queued = charge.queued_tokens();
+            assert_eq!(self.pool.first_byte(charge), queued);
+            assert_eq!(self.pool.first_byte(charge), 0);
+        }
+    }
+
+    fn end(&mut self, choice: u8) {
+        let picker = self.charges.keys().nth(usize::from(choice)).copied();
+        if let Some((charge, _)) = picker.and_then(|picker| self.charges.remove(&picker)) {
+            let queued = charge.queued_tokens();
+            assert_eq!(self.pool.end(charge), queued);
+        }
+    }
+
+    fn check(&self) {
+        let held = self
+            .requests
+            .values()
+            .filter(|known| matches!(known, Known::Held { .. }))
+            .count();
+        assert_eq!(self.exchanges.held_requests(), held);
+        let mut loads: HashMap<SocketAddr, (u64, u32)> = HashMap::new();
+        for (charge, address) in self.charges.values() {
+            let load = loads.entry(*address).or_default();
+            *load = (load.0 + charge.queued_tokens(), load.1 + 1);
+        }
+        for address in RANKS.iter().flat_map(|range| addresses(range)) {
+            let expected = loads.get(&address).copied().unwrap_or_default();
+            assert_eq!(
+                self.pool.load(address).unwrap_or_default(),
+                expected,
+                "{address}"
+            );
+        }
+    }
+
+    /// Whatever was left: time decides on what is held, streams end, readers go.
+    fn finish(mut self) {
+        self.wait(u8::MAX);
+        self.decide();
+        assert_eq!(self.exchanges.held_requests(), 0);
+        while !self.charges.is_empty() {
+            self.end(0);
+        }
+        self.check();
+        (0..u32::from(READERS)).for_each(|reader| self.close(reader));
+        assert!(self.exchanges.take_due().is_empty());
+    }
+}
+
+fn addresses(range: &str) -> Vec<SocketAddr> {
+    routing::RankRange::parse(range)
+        .map(|range| range.ranks().collect())
+        .unwrap_or_default()
+}
+
+/// A configuration of some of the ranks, at least one.
+fn config(choice: u8) -> Config {
+    let choice = choice % 16;
+    let choice = if choice == 0 { 15 } else { choice };
+    let ranks = (0..4)
+        .filter(|bit| choice >> bit & 1 == 1)
+        .map(|bit| RANKS[bit].to_string());
+    let raw = RawConfig {
+        ranks: Some(ranks.collect()),
+        block_bytes: Some(64),
+        ..RawConfig::default()
+    };
+    Config::try_from(raw).expect("a valid configuration")
+}
