@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::Request;
@@ -106,11 +106,16 @@ async fn ask(client: HttpClient, gateway: SocketAddr, body: Bytes) -> Result<Ans
         .body(Full::new(body))?;
     let sent = Instant::now();
     let response = client.request(request).await.context("no answer")?;
-    ensure!(
-        response.status().is_success(),
-        "status {}",
-        response.status()
-    );
+    let status = response.status();
+    if !status.is_success() {
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .context("no whole error")?
+            .to_bytes();
+        bail!("status {status}: {}", String::from_utf8_lossy(&body));
+    }
     let rank = response
         .headers()
         .get("x-simulated-rank")

@@ -17,6 +17,11 @@ pub const BLOCK_TOKENS: u32 = 512;
 /// Arrivals of the public conversation trace are rounded down to this step.
 const STEP_MS: u64 = 3000;
 
+/// The longest prompts of the conversation trace have 247 blocks.
+const MAX_BLOCKS: usize = 240;
+/// And its longest answers so many tokens.
+const MAX_OUTPUT_TOKENS: f64 = 2000.0;
+
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraceRequest {
@@ -143,11 +148,12 @@ pub fn generated(length: Duration, seed: u64) -> Vec<TraceRequest> {
         let (mut blocks, new_blocks) = match earlier {
             Some(request) => (
                 whole_blocks(request),
-                1 + lengths(&mut random, 0.9, 1.1) as u64,
+                1 + log_normal(&mut random, 0.9, 1.1) as u64,
             ),
-            None => (vec![0], lengths(&mut random, 2.5, 1.2) as u64),
+            None => (vec![0], log_normal(&mut random, 2.5, 1.2) as u64),
         };
         blocks.extend(next_block..next_block + new_blocks);
+        blocks.truncate(MAX_BLOCKS);
         next_block += new_blocks;
         requests.push(request(at, blocks, &mut random));
     }
@@ -158,7 +164,7 @@ fn request(at: Duration, blocks: Vec<u64>, random: &mut ChaCha8Rng) -> TraceRequ
     TraceRequest {
         at,
         input_tokens: count * BLOCK_TOKENS - random.random_range(0..BLOCK_TOKENS),
-        output_tokens: lengths(random, 5.4, 1.0).clamp(1.0, 2000.0) as u32,
+        output_tokens: log_normal(random, 5.4, 1.0).min(MAX_OUTPUT_TOKENS) as u32,
         blocks,
     }
 }
@@ -172,15 +178,17 @@ fn recent<'a>(requests: &'a [TraceRequest], random: &mut ChaCha8Rng) -> &'a Trac
 /// The last block of a turn was partial, so the next turn has another in its place.
 fn whole_blocks(request: &TraceRequest) -> Vec<u64> {
     let whole = request.input_tokens / BLOCK_TOKENS;
-    let count = usize::try_from(whole).unwrap_or(usize::MAX).clamp(1, 240);
+    let count = usize::try_from(whole)
+        .unwrap_or(usize::MAX)
+        .clamp(1, MAX_BLOCKS);
     request.blocks.iter().take(count).copied().collect()
 }
 
-/// A log-normal length, at most 240 blocks or 2,000 tokens whatever the unit of the caller.
-fn lengths(random: &mut ChaCha8Rng, mean: f64, deviation: f64) -> f64 {
+/// A log-normal number of 1 or more.
+fn log_normal(random: &mut ChaCha8Rng, mean: f64, deviation: f64) -> f64 {
     // The sum of twelve uniform numbers is close enough to a normal one here.
     let normal: f64 = (0..12).map(|_| random.random::<f64>()).sum::<f64>() - 6.0;
-    (mean + deviation * normal).exp().clamp(1.0, 2000.0)
+    (mean + deviation * normal).exp().max(1.0)
 }
 
 #[cfg(test)]
@@ -229,6 +237,11 @@ mod tests {
     fn a_generated_trace_has_the_shape_that_it_claims() {
         let requests = generated(Duration::from_secs(3600), 1);
         assert_eq!(requests, generated(Duration::from_secs(3600), 1));
+        // No longer than the recorded trace's, which is what the demo's ranks take.
+        let longest = requests
+            .iter()
+            .map(|request| request.input_tokens + request.output_tokens);
+        assert!(longest.max().is_some_and(|tokens| tokens < 131_072));
         let ideal_hit_rate = repeated_share(&requests);
         for request in &requests {
             let blocks = request.input_tokens.div_ceil(BLOCK_TOKENS);
