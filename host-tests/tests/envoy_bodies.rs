@@ -7,13 +7,17 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use host_tests::bootstrap::Bootstrap;
-use host_tests::connection::Protocol;
+use host_tests::connection::{Protocol, Upload};
 use host_tests::each_envoy;
 use host_tests::reply::Reply;
 use host_tests::repository;
 use host_tests::scene::{ECHO, Scene};
 use host_tests::upload::{self, Pace};
 use hyper::Method;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use xxhash_rust::xxh3::xxh3_64;
 
 const MIB: usize = 1 << 20;
@@ -167,6 +171,30 @@ each_envoy! {
             }
         }
         write_report(version, &rows)
+    }
+
+    async fn many_bodies_on_one_connection_do_not_starve_each_other(version: &str) -> Result<()> {
+        // Together far more than the window of an HTTP/2 connection: held bodies use it up, and the timer must let go.
+        const STREAMS: usize = 64;
+        let scene = Scene::start(version, 1, 8, |bootstrap| bootstrap).await?;
+        let io = TokioIo::new(TcpStream::connect(scene.envoy.gateway()).await?);
+        let (sender, driver) = http2::handshake::<_, _, Upload>(TokioExecutor::new(), io).await?;
+        let driver = tokio::spawn(driver);
+        let mut streams = JoinSet::new();
+        for number in 0..STREAMS {
+            let body = body(MIB + number);
+            let request = scene.request(Method::POST, "/v1/chat/completions", &[ECHO], upload::paced(body, Pace::Fast), None)?;
+            let mut sender = sender.clone();
+            streams.spawn(async move { Reply::read(sender.send_request(request).await?).await?.digest() });
+        }
+        let mut bytes = Vec::new();
+        while let Some(digest) = streams.join_next().await {
+            bytes.push(digest??.body_bytes);
+        }
+        bytes.sort_unstable();
+        assert_eq!(bytes, (0..STREAMS).map(|number| (MIB + number) as u64).collect::<Vec<_>>());
+        driver.abort();
+        scene.envoy.wait_until_nothing_is_counted().await
     }
 
     async fn a_prompt_is_told_from_another_before_its_body_is_whole(version: &str) -> Result<()> {
