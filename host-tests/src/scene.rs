@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bootstrap::Bootstrap;
 use crate::connection::{Connection, Protocol, Upload};
@@ -16,6 +16,10 @@ use crate::{pod_addresses, upload};
 
 /// Asks a simulated rank to answer with what reached it, instead of as a model.
 pub const ECHO: (&str, &str) = ("x-simulated-echo", "digest");
+
+/// On a busy machine a body may stand still for longer than the default, and would then be decided on before its end:
+/// tests that are not about that set the timer this far away, and those that are set it themselves.
+const FAR_AWAY_MS: u64 = 10_000;
 
 /// An Envoy with the module and the ranks behind it.
 #[derive(Debug)]
@@ -47,7 +51,9 @@ impl Scene {
             .await
             .context("cannot start the simulated ranks")?;
         let addresses: Vec<SocketAddr> = pods.ranks().iter().map(|rank| rank.addr()).collect();
-        let bootstrap = adapt(Bootstrap::with_rank_router(&addresses)?);
+        let bootstrap = Bootstrap::with_rank_router(&addresses)?
+            .picker_field("decideAfterIdleMs", json!(FAR_AWAY_MS));
+        let bootstrap = adapt(bootstrap);
         Ok(Self {
             envoy: Envoy::start(version, workers, &bootstrap).await?,
             pods,

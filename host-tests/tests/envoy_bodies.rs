@@ -16,6 +16,7 @@ use host_tests::upload::{self, Pace};
 use hyper::Method;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use xxhash_rust::xxh3::xxh3_64;
@@ -82,6 +83,11 @@ fn body(bytes: usize) -> Bytes {
         body.push_str(&LINE[..LINE.len().min(missing)]);
     }
     Bytes::from(body + TAIL)
+}
+
+/// The picker with its timer as it is by default.
+fn with_timer(bootstrap: Bootstrap) -> Bootstrap {
+    bootstrap.picker_field("decideAfterIdleMs", json!(50))
 }
 
 async fn send(scene: &Scene, protocol: Protocol, case: Case) -> Result<Reply> {
@@ -164,7 +170,7 @@ each_envoy! {
     async fn every_body_arrives_whole_or_is_ended(version: &str) -> Result<()> {
         let mut rows = Vec::new();
         for limit in [None, Some(LOW_LIMIT)] {
-            let adapt = |b: Bootstrap| b.buffer_limit(limit).stream_idle_timeout(STALL_SECONDS);
+            let adapt = |b: Bootstrap| with_timer(b).buffer_limit(limit).stream_idle_timeout(STALL_SECONDS);
             let scene = Scene::start(version, 2, 2, adapt).await?;
             for case in CASES {
                 rows.push(row(&scene, limit, case).await?);
@@ -176,7 +182,7 @@ each_envoy! {
     async fn many_bodies_on_one_connection_do_not_starve_each_other(version: &str) -> Result<()> {
         // Together far more than the window of an HTTP/2 connection: held bodies use it up, and the timer must let go.
         const STREAMS: usize = 64;
-        let scene = Scene::start(version, 1, 8, |bootstrap| bootstrap).await?;
+        let scene = Scene::start(version, 1, 8, with_timer).await?;
         let io = TokioIo::new(TcpStream::connect(scene.envoy.gateway()).await?);
         let (sender, driver) = http2::handshake::<_, _, Upload>(TokioExecutor::new(), io).await?;
         let driver = tokio::spawn(driver);
