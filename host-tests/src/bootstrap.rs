@@ -43,11 +43,10 @@ impl Bootstrap {
     /// When the file or the module is missing.
     pub fn with_rank_router(ranks: &[SocketAddr]) -> Result<Self> {
         let module = repository::module()?;
-        let mut bootstrap = Self::read("rank-router.yaml")?
-            .ranks(ranks)
-            .picker_field("ranks", rank_list(ranks));
-        bootstrap.each_module(|wasm| set_code(wasm, &module));
-        Ok(bootstrap)
+        let bootstrap = Self::read("rank-router.yaml")?.ranks(ranks);
+        Ok(bootstrap
+            .picker_field("ranks", rank_list(ranks))
+            .module(&module))
     }
 
     /// The same gateway with Envoy's round robin, as `manifests/envoy/round-robin.yaml` has it.

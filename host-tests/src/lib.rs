@@ -9,6 +9,7 @@ pub mod bootstrap;
 pub mod connection;
 pub mod envoy;
 pub mod hit_rate;
+pub mod lone_rank;
 pub mod oracle;
 pub mod pod_addresses;
 pub mod prompt_text;

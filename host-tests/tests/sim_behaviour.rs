@@ -4,39 +4,18 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use host_tests::connection::{Connection, Protocol, get};
+use host_tests::lone_rank::{self, chat, completion, rank};
 use host_tests::pod_addresses;
 use host_tests::reply::{post, request, send};
-use host_tests::sim::{Fault, PodsConfig, RankHandle, SimulatedPods};
+use host_tests::sim::Fault;
 use http_body_util::BodyExt;
 use hyper::Method;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-async fn one_rank() -> Result<SimulatedPods> {
-    let config = PodsConfig {
-        pods: pod_addresses::unused(1),
-        ranks_per_pod: 1,
-        ..PodsConfig::default()
-    };
-    Ok(SimulatedPods::start(config).await?)
-}
-
-fn rank(pods: &SimulatedPods) -> &RankHandle {
-    &pods.ranks()[0]
-}
-
-fn completion() -> Value {
-    json!({"prompt": "tide", "max_tokens": 1})
-}
-
-fn chat(stream: bool, max_tokens: u64) -> Value {
-    let text = "how high is the tide in the harbour? ".repeat(60);
-    json!({"messages": [{"role": "user", "content": text}], "max_tokens": max_tokens, "stream": stream})
-}
-
 #[tokio::test]
 async fn headers_of_a_stream_come_before_its_first_token() -> Result<()> {
-    let pods = one_rank().await?;
+    let pods = lone_rank::start().await?;
     // So slow that the first token is far away when the head is there.
     rank(&pods).set_fault(Fault::Slow { factor: 200.0 }).await;
     let to = rank(&pods).addr();
@@ -60,7 +39,7 @@ async fn headers_of_a_stream_come_before_its_first_token() -> Result<()> {
 
 #[tokio::test]
 async fn a_client_that_leaves_aborts_its_request() -> Result<()> {
-    let pods = one_rank().await?;
+    let pods = lone_rank::start().await?;
     let to = rank(&pods).addr();
     for is_stream in [true, false] {
         let mut connection = Connection::open(to, Protocol::Http1Length).await?;
@@ -86,9 +65,9 @@ async fn until(is_true: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn faults_can_be_set_and_taken_back_while_it_runs() -> Result<()> {
-    let pods = one_rank().await?;
+    let pods = lone_rank::start().await?;
     let (rank, to) = (rank(&pods), rank(&pods).addr());
-    let ask = async || post(to, "/v1/completions", &completion()).await;
+    let ask = async || post(to, "/v1/completions", &completion("tide", 1)).await;
     rank.set_fault(Fault::Dead).await;
     assert!(ask().await.is_err(), "nobody listens");
     rank.set_fault(Fault::Failing { status: 503 }).await;

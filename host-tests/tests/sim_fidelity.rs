@@ -4,41 +4,12 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use host_tests::connection::{Connection, Protocol};
-use host_tests::pod_addresses;
+use host_tests::lone_rank::{self, MODEL, chat, completion, rank};
 use host_tests::reply::{Reply, post, request, send};
-use host_tests::sim::{Fault, PodsConfig, RankHandle, SimulatedPods};
+use host_tests::sim::{Fault, PodsConfig, SimulatedPods};
 use http_body_util::BodyExt;
 use hyper::Method;
 use serde_json::{Value, json};
-
-/// The model that the recording was made with.
-const MODEL: &str = "sim/qwen-1b";
-
-async fn one_rank() -> Result<SimulatedPods> {
-    let pods = pod_addresses::unused(1);
-    let config = PodsConfig {
-        pods,
-        ranks_per_pod: 1,
-        model: MODEL.to_string(),
-        ..PodsConfig::default()
-    };
-    Ok(SimulatedPods::start(config).await?)
-}
-
-fn rank(pods: &SimulatedPods) -> &RankHandle {
-    &pods.ranks()[0]
-}
-
-fn completion(prompt: &str, max_tokens: u64) -> Value {
-    json!({"model": MODEL, "prompt": prompt, "max_tokens": max_tokens})
-}
-
-fn chat(stream: bool, max_tokens: u64) -> Value {
-    json!({
-        "model": MODEL, "max_tokens": max_tokens, "stream": stream, "stream_options": {"include_usage": stream},
-        "messages": [{"role": "user", "content": "how high is the tide in the harbour? ".repeat(60)}],
-    })
-}
 
 /// A recorded answer by its name.
 fn recorded(name: &str) -> Result<Value> {
@@ -112,7 +83,7 @@ fn assert_like_recorded(name: &str, reply: &Reply) -> Result<()> {
 
 #[tokio::test]
 async fn answers_have_the_recorded_shapes_and_headers() -> Result<()> {
-    let pods = one_rank().await?;
+    let pods = lone_rank::start().await?;
     let to = rank(&pods).addr();
     let text = "the tide turns twice a day ".repeat(100);
     assert_like_recorded(
@@ -163,7 +134,7 @@ async fn answers_have_the_recorded_shapes_and_headers() -> Result<()> {
 
 #[tokio::test]
 async fn errors_have_the_recorded_statuses_and_shapes() -> Result<()> {
-    let pods = one_rank().await?;
+    let pods = lone_rank::start().await?;
     let to = rank(&pods).addr();
     let unknown = json!({"model": "nope", "prompt": "x"});
     assert_like_recorded("err_model", &post(to, "/v1/completions", &unknown).await?)?;
@@ -219,7 +190,7 @@ fn events(stream: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_stream_has_the_recorded_events() -> Result<()> {
-    let pods = one_rank().await?;
+    let pods = lone_rank::start().await?;
     let to = rank(&pods).addr();
     let reply = post(to, "/v1/chat/completions", &chat(true, 8)).await?;
     let recorded = recorded("chat_stream_usage")?;
@@ -255,7 +226,7 @@ async fn a_cache_too_small_for_the_longest_request_is_refused() {
 
 #[tokio::test]
 async fn an_answer_is_open_until_its_stream_ends() -> Result<()> {
-    let pods = one_rank().await?;
+    let pods = lone_rank::start().await?;
     let rank = rank(&pods);
     let mut connection = Connection::open(rank.addr(), Protocol::Http1Length).await?;
     let body = chat(true, 300).to_string();
@@ -287,7 +258,7 @@ async fn an_answer_is_open_until_its_stream_ends() -> Result<()> {
 async fn usage_tells_cached_tokens_as_the_recorded_server_did() -> Result<()> {
     let calibration: Value =
         serde_json::from_str(include_str!("../data/vllm-0.25.1/calibration.json"))?;
-    let pods = one_rank().await?;
+    let pods = lone_rank::start().await?;
     let to = rank(&pods).addr();
     let cached = async |body: &Value| -> Result<u64> {
         let usage = post(to, "/v1/chat/completions", body).await?.json()?["usage"].take();

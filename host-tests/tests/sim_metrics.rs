@@ -4,40 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use host_tests::connection::get;
+use host_tests::lone_rank::{self, chat, completion, rank};
 use host_tests::pod_addresses;
 use host_tests::reply::{post, send};
-use host_tests::sim::{Fault, PodsConfig, RankHandle, SimulatedPods};
+use host_tests::sim::{Fault, PodsConfig, SimulatedPods};
 use hyper::Method;
-use serde_json::{Value, json};
-
-/// The model that the recording was made with.
-const MODEL: &str = "sim/qwen-1b";
-
-async fn one_rank() -> Result<SimulatedPods> {
-    let pods = pod_addresses::unused(1);
-    let config = PodsConfig {
-        pods,
-        ranks_per_pod: 1,
-        model: MODEL.to_string(),
-        ..PodsConfig::default()
-    };
-    Ok(SimulatedPods::start(config).await?)
-}
-
-fn rank(pods: &SimulatedPods) -> &RankHandle {
-    &pods.ranks()[0]
-}
-
-fn completion(prompt: &str, max_tokens: u64) -> Value {
-    json!({"model": MODEL, "prompt": prompt, "max_tokens": max_tokens})
-}
-
-fn chat(stream: bool, max_tokens: u64) -> Value {
-    json!({
-        "model": MODEL, "max_tokens": max_tokens, "stream": stream, "stream_options": {"include_usage": stream},
-        "messages": [{"role": "user", "content": "how high is the tide in the harbour? ".repeat(60)}],
-    })
-}
+use serde_json::json;
 
 /// Family to type and help; series names with labels, without values.
 fn families(page: &str) -> (BTreeMap<String, String>, BTreeSet<String>) {
@@ -61,7 +33,7 @@ fn families(page: &str) -> (BTreeMap<String, String>, BTreeSet<String>) {
 
 #[tokio::test]
 async fn the_metrics_page_after_some_requests_has_the_recorded_families_and_series() -> Result<()> {
-    let pods = one_rank().await?;
+    let pods = lone_rank::start().await?;
     let to = rank(&pods).addr();
     send(to, Method::GET, "/v1/models", &[], "").await?;
     post(to, "/v1/completions", &completion("tide", 2)).await?;
@@ -105,7 +77,7 @@ fn value(page: &str, parts: &[&str]) -> f64 {
 
 #[tokio::test]
 async fn counters_count() -> Result<()> {
-    let pods = one_rank().await?;
+    let pods = lone_rank::start().await?;
     let to = rank(&pods).addr();
     let text = "x".repeat(4 * 160);
     for _ in 0..2 {

@@ -283,15 +283,14 @@ impl Exchanges {
         let Some(exchange) = self.open.get_mut(&reader) else {
             return;
         };
-        if !matches!(exchange.stage, Stage::ReadOn { .. }) {
-            return;
-        }
         let stage = std::mem::replace(&mut exchange.stage, Stage::Over);
-        if let Stage::ReadOn { picker, reader } = stage {
-            let prompt = reader.finish_with(true, exchange.body_bytes, &mut self.prefaces);
-            if prompt.body_end == BodyEnd::Whole {
-                self.read.push(ReadToEnd { picker, prompt });
-            }
+        let Stage::ReadOn { picker, reader } = stage else {
+            exchange.stage = stage;
+            return;
+        };
+        let prompt = reader.finish_with(true, exchange.body_bytes, &mut self.prefaces);
+        if prompt.body_end == BodyEnd::Whole {
+            self.read.push(ReadToEnd { picker, prompt });
         }
     }
 }

@@ -71,7 +71,7 @@ impl PromptReader {
         self.failed
     }
 
-    /// Whether the body's object is closed: only white space can follow.
+    /// Whether the body's object is closed; what follows is not read.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         !self.failed && self.scanner.is_done()

@@ -16,7 +16,7 @@ const LEAD: usize = 1;
 /// The main part.
 pub(super) const MAIN: usize = 2;
 
-/// Top-level fields that change every token behind them, whatever their order; the model is the first.
+/// Top-level fields that change every token behind them, whatever their order.
 pub(super) const FRONT: [&[u8]; FRONT_FIELDS] = [
     b"model",
     b"cache_salt",

@@ -158,7 +158,10 @@ impl Reading {
         match (target, event) {
             (Target::Section(section, kind), event) => self.begin_section(section, kind, event),
             (Target::Item, Event::ArrayStart) if self.has_room() => self.places.push(Place::Items),
-            (Target::Message, Event::ObjectStart) => self.begin_message(None),
+            (Target::Message, Event::ObjectStart) => {
+                self.places.push(Place::Message);
+                self.open_message(None);
+            }
             (Target::Message, Event::ArrayStart) if self.has_room() => {
                 self.places.push(Place::Messages)
             }
@@ -323,11 +326,6 @@ impl Reading {
             }
             _ => {}
         }
-    }
-
-    fn begin_message(&mut self, role: Option<&'static str>) {
-        self.places.push(Place::Message);
-        self.open_message(role);
     }
 
     fn open_message(&mut self, role: Option<&'static str>) {
