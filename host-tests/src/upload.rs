@@ -17,6 +17,8 @@ pub enum Pace {
     Fast,
     /// Each byte on its own, without a pause that the gateway would take for a stall.
     ByteByByte,
+    /// In pieces of so many bytes, each a moment after the last.
+    InTurns(usize),
     /// The first half, then silence.
     StopsHalfWay,
 }
@@ -24,6 +26,8 @@ pub enum Pace {
 const PIECE_BYTES: usize = 64 * 1024;
 /// Lets the single byte leave before the next is written.
 const BETWEEN_BYTES: Duration = Duration::from_micros(200);
+/// Long enough for the gateway to decide between two pieces.
+const BETWEEN_TURNS: Duration = Duration::from_millis(10);
 
 /// A body that is sent whole.
 #[must_use]
@@ -49,18 +53,18 @@ async fn send(
     } else {
         0
     };
-    let piece_bytes = if pace == Pace::ByteByByte {
-        1
-    } else {
-        PIECE_BYTES
+    let (piece_bytes, pause) = match pace {
+        Pace::ByteByByte => (1, BETWEEN_BYTES),
+        Pace::InTurns(bytes) => (bytes.max(1), BETWEEN_TURNS),
+        Pace::Fast | Pace::StopsHalfWay => (PIECE_BYTES, Duration::ZERO),
     };
     while body.len() > stays_bytes {
         let piece = body.split_to(piece_bytes.min(body.len() - stays_bytes));
         if sender.send(Frame::data(piece)).await.is_err() {
             return;
         }
-        if pace == Pace::ByteByByte {
-            tokio::time::sleep(BETWEEN_BYTES).await;
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
         }
     }
     if pace == Pace::StopsHalfWay {

@@ -142,4 +142,22 @@ each_envoy! {
         assert!(scene.envoy.metric("picks_prefix_hit").await? >= 5);
         scene.envoy.wait_until_nothing_is_counted().await
     }
+
+    async fn what_came_behind_an_early_pick_is_known_for_the_next(version: &str) -> Result<()> {
+        let adapt = |bootstrap: Bootstrap| bootstrap.picker_field("decideAfterBytes", json!(4096));
+        let scene = Scene::start(version, 1, 8, adapt).await?;
+        let messages = format!(r#"[{{"role":"user","content":"{}"}}]"#, text("tides", 9000));
+        let model_last = format!(r#"{{"messages":{messages},"model":"simulated"}}"#);
+        let model_first = format!(r#"{{"model":"simulated","messages":{messages}}}"#);
+        let mut ranks = Vec::new();
+        for body in [model_last, model_first] {
+            let upload = upload::paced(body.into(), Pace::InTurns(1500));
+            let request = scene.request(Method::POST, "/v1/chat/completions", &[ECHO], upload, None)?;
+            ranks.push(scene.exchange(Protocol::Http2, request).await?.digest()?.named_ranks()[0]);
+        }
+        assert_eq!(scene.envoy.metric("bodies_cut_bytes").await?, 2);
+        assert_eq!(scene.envoy.metric("picks_prefix_hit").await?, 1, "the model of the first was read after its pick");
+        assert_eq!(ranks[0], ranks[1]);
+        Ok(())
+    }
 }
