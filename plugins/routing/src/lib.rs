@@ -24,6 +24,7 @@ mod filter_config;
 mod hash;
 mod json;
 mod load;
+mod peers;
 mod pick;
 mod pool;
 mod prefaces;
@@ -36,6 +37,7 @@ mod section;
 #[cfg(test)]
 #[cfg(not(target_arch = "wasm32"))]
 mod spelling;
+mod wire;
 
 pub use block_stream::{BlockStream, RawBlock};
 pub use config::{Config, RawConfig};
@@ -47,6 +49,10 @@ pub use filter_config::FilterConfig;
 pub use hash::{chain, hash_bytes};
 pub use json::{Event, JsonError, JsonScanner};
 pub use load::{Charge, LoadTable};
+pub use peers::{
+    BEAT_MS, Heard, LEASE_MS, News, Office, Peers, RankKey, SentBlock, SentBlocks, SharedMemory,
+    Stored, Totals,
+};
 pub use pick::{Candidate, Reason, best_first};
 pub use pool::{Pick, Pool};
 pub use prefaces::{FRONT_FIELDS, Preface, Prefaces};

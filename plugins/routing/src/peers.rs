@@ -1,0 +1,236 @@
+//! What the VMs of one Envoy tell each other, so that every worker decides as if it had picked for all.
+//!
+//! Each VM owns a *slot* by a lease that it renews with each beat, and the slot's *ring* of segments in shared data,
+//! which it alone writes. The others look at a metric (0.1 us) before each pick and at each tick, and read the ring
+//! where the metric moved. So a pick knows everything that was told before it.
+//!
+//! - Nothing waits for a reader: a ring has a fixed number of segments, and who falls behind begins again with the
+//!   newest one, whose snapshot holds all loads. Only prompts can be missed that way.
+//! - A VM that dies is forgotten with its lease. Its ring stays, and the slot's next owner goes on in it.
+//! - A new VM takes the loads from the newest segments and then, a few segments at a time, the prompts that the rings
+//!   still hold.
+//! - Whatever else stands under the keys is skipped, and made good with the next beats.
+
+mod lease;
+mod news;
+mod office;
+mod outbox;
+mod peer;
+mod segment;
+mod shared_memory;
+
+pub use lease::{BEAT_MS, LEASE_MS};
+pub use news::{News, RankKey, SentBlock, SentBlocks, Totals};
+pub use office::Office;
+pub use peer::Heard;
+pub use shared_memory::{SharedMemory, Stored};
+
+use lease::Lease;
+use outbox::Outbox;
+use peer::Peer;
+use segment::slot_key;
+
+/// More slots than any Envoy has threads: a VM that finds none is on its own.
+const MAX_SLOTS: u16 = 256;
+
+/// Older segments read at each tick, in all: about 50 prompts, below half a millisecond.
+const CAUGHT_UP_AT_ONCE: usize = 8;
+
+/// A VM among its peers.
+#[derive(Debug)]
+pub struct Peers {
+    vm: u64,
+    outbox: Outbox,
+    /// By slot.
+    peers: Vec<Peer>,
+    last_beat_ms: Option<u64>,
+}
+
+impl Peers {
+    /// A VM that knows no other yet; `vm` is its number, which no other has and which is not 0.
+    #[must_use]
+    pub fn new(vm: u64) -> Self {
+        Self {
+            vm,
+            outbox: Outbox::new(vm),
+            peers: Vec::new(),
+            last_beat_ms: None,
+        }
+    }
+
+    /// Whether this VM has a slot, so that the others hear it.
+    #[must_use]
+    pub fn has_joined(&self) -> bool {
+        self.outbox.slot().is_some()
+    }
+
+    /// Slots whose VM is alive, this one's not counted.
+    #[must_use]
+    pub fn alive(&self) -> usize {
+        self.peers.iter().filter(|peer| peer.is_alive()).count()
+    }
+
+    /// What this VM has on ranks and holds.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.outbox.totals()
+    }
+
+    /// Renews the lease and looks at those of the others, if it is time; to be called often.
+    pub fn beat(
+        &mut self,
+        memory: &mut impl SharedMemory,
+        now_ms: u64,
+        heard: &mut impl FnMut(Heard<'_>),
+    ) {
+        let is_early = |last_ms: u64| (last_ms..last_ms.saturating_add(BEAT_MS)).contains(&now_ms);
+        if self.last_beat_ms.is_some_and(is_early) {
+            return;
+        }
+        self.last_beat_ms = Some(now_ms);
+        if self
+            .outbox
+            .slot()
+            .is_some_and(|slot| !self.renew(memory, slot, now_ms))
+        {
+            self.outbox.leave();
+        }
+        for slot in 0..MAX_SLOTS {
+            let stored = memory.get(&slot_key(slot));
+            if stored.version.is_none() && self.outbox.slot().is_some() {
+                break;
+            }
+            let lease = Lease::from_bytes(&stored.bytes).unwrap_or_default();
+            self.look(memory, slot, stored.version, lease, now_ms, heard);
+        }
+        self.outbox.repeat(memory);
+    }
+
+    /// Looks at one slot, and takes it if it is free and this VM has none.
+    fn look(
+        &mut self,
+        memory: &mut impl SharedMemory,
+        slot: u16,
+        version: Option<u32>,
+        lease: Lease,
+        now_ms: u64,
+        heard: &mut impl FnMut(Heard<'_>),
+    ) {
+        self.grow(slot);
+        let Some(peer) = self.peers.get_mut(usize::from(slot)) else {
+            return;
+        };
+        // Above what this VM wrote itself, too: a number never stands for two contents.
+        let number = lease.head.max(self.outbox.head()).saturating_add(1);
+        let is_wanted = self.outbox.slot().is_none() && lease.is_over(now_ms);
+        if is_wanted && claim(memory, slot, version, new_lease(self.vm, number, now_ms)) {
+            self.outbox.join(slot, number);
+            peer.take(number, heard);
+        } else if self.outbox.slot() != Some(slot) {
+            bury(memory, slot, version, lease, now_ms);
+            peer.beat(&lease, now_ms, heard);
+        }
+    }
+
+    /// Reads what the others told since the last time. Cost: 0.1 us for each other VM where there is nothing new.
+    pub fn hear(&mut self, memory: &mut impl SharedMemory, heard: &mut impl FnMut(Heard<'_>)) {
+        for peer in &mut self.peers {
+            peer.hear(memory, heard);
+        }
+    }
+
+    /// Reads a few older segments for their prompts; to be called at each tick.
+    pub fn catch_up(&mut self, memory: &impl SharedMemory, heard: &mut impl FnMut(Heard<'_>)) {
+        let behind = self.peers.iter_mut().find(|peer| peer.is_behind());
+        if let Some(peer) = behind {
+            peer.catch_up(memory, CAUGHT_UP_AT_ONCE, heard);
+        }
+    }
+
+    /// Forgets what was heard, to hear it again with the next beat: there is someone new to listen.
+    pub fn start_over(&mut self) {
+        self.last_beat_ms = None;
+        self.peers.iter_mut().for_each(Peer::start_over);
+    }
+
+    /// How many requests this VM holds from now on.
+    pub fn held(&mut self, requests: u32) {
+        self.outbox.held(requests);
+    }
+
+    /// What this VM has on a rank from now on.
+    pub fn load(&mut self, key: RankKey, queued_tokens: u64, in_flight: u32) {
+        self.outbox.load(key, queued_tokens, in_flight);
+    }
+
+    /// A prompt went to a rank.
+    pub fn prompt(&mut self, key: RankKey, blocks: &[SentBlock]) {
+        self.outbox.prompt(key, blocks);
+    }
+
+    /// A rank failed a request, in the way of `code`.
+    pub fn failed(&mut self, key: RankKey, code: u8, at_ms: u64) {
+        self.outbox.failed(key, code, at_ms);
+    }
+
+    /// A rank answered a request that waited so long.
+    pub fn answered(&mut self, key: RankKey, waited_ms: u32, at_ms: u64) {
+        self.outbox.answered(key, waited_ms, at_ms);
+    }
+
+    /// Lets the others see what was told since the last time; to be called at the end of each callback.
+    ///
+    /// A VM that was asleep for long does not write: its slot may belong to another by now, which the next beat tells.
+    pub fn flush(&mut self, memory: &mut impl SharedMemory, now_ms: u64) {
+        let is_fresh = |last_ms: u64| now_ms.abs_diff(last_ms) < LEASE_MS;
+        if self.last_beat_ms.is_some_and(is_fresh) {
+            self.outbox.flush(memory);
+        }
+    }
+
+    fn renew(&self, memory: &impl SharedMemory, slot: u16, now_ms: u64) -> bool {
+        let stored = memory.get(&slot_key(slot));
+        let is_own = Lease::from_bytes(&stored.bytes).is_some_and(|lease| lease.vm == self.vm);
+        let lease = new_lease(self.vm, self.outbox.head(), now_ms);
+        is_own && memory.set(&slot_key(slot), &lease.to_bytes(), stored.version)
+    }
+
+    fn grow(&mut self, slot: u16) {
+        let known = u16::try_from(self.peers.len()).unwrap_or(u16::MAX);
+        self.peers.extend((known..=slot).map(Peer::new));
+    }
+}
+
+fn new_lease(vm: u64, head: u64, now_ms: u64) -> Lease {
+    Lease {
+        vm,
+        expires_ms: now_ms.saturating_add(LEASE_MS),
+        head,
+    }
+}
+
+/// Ends a lease that is over for good: after the clock was set back it could seem to live again.
+fn bury(memory: &impl SharedMemory, slot: u16, version: Option<u32>, lease: Lease, now_ms: u64) {
+    if lease.vm != 0 && lease.is_over(now_ms) {
+        let nobody = Lease {
+            vm: 0,
+            expires_ms: 0,
+            head: lease.head,
+        };
+        memory.set(&slot_key(slot), &nobody.to_bytes(), version);
+    }
+}
+
+/// Takes a free slot; false when another VM was faster.
+fn claim(memory: &impl SharedMemory, slot: u16, version: Option<u32>, lease: Lease) -> bool {
+    let key = slot_key(slot);
+    let version = version.or_else(|| {
+        // Nothing compares with an absent key: seed it, and race for the seeded value.
+        memory.set(&key, &Lease::default().to_bytes(), None);
+        memory.get(&key).version
+    });
+    version.is_some() && memory.set(&key, &lease.to_bytes(), version)
+}
+
+#[cfg(test)]
+mod tests;

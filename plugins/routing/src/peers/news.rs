@@ -1,0 +1,297 @@
+//! What VMs tell each other.
+
+use crate::wire::Wire;
+
+/// A block of a prompt that went to a rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SentBlock {
+    /// Hash of the prompt up to the block's end.
+    pub chain_hash: u64,
+    /// How many blocks of the pool's block size stand before it in the prompt.
+    pub start: u32,
+}
+
+/// Work of one VM that has not come back: absolute, so that a lost event is made good by the next one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests whose headers are held.
+    pub held: u32,
+    /// Requests on ranks.
+    pub in_flight: u32,
+    /// Tokens of them that wait for a first byte.
+    pub queued_tokens: u64,
+}
+
+/// A rank of a pool, as all VMs of an Envoy name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RankKey {
+    /// Hash of the pool's name.
+    pub pool: u64,
+    /// Hash of the rank's address.
+    pub rank: u64,
+}
+
+/// Something that happened in one VM.
+///
+/// Loads are absolute and not differences: they can be lost, repeated or read in a snapshot without harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News<'a> {
+    /// What this VM has on all ranks, and holds.
+    Totals(Totals),
+    /// What this VM has on one rank.
+    Load {
+        /// The rank.
+        key: RankKey,
+        /// Tokens that wait for a first byte.
+        queued_tokens: u64,
+        /// Requests whose stream has not ended.
+        in_flight: u32,
+    },
+    /// A prompt went to a rank; blocks before the first one given were there already and young.
+    Prompt {
+        /// The rank.
+        key: RankKey,
+        /// The blocks, first to last.
+        blocks: SentBlocks<'a>,
+    },
+    /// A rank failed a request.
+    Failed {
+        /// The rank.
+        key: RankKey,
+        /// How: the code of a failure.
+        code: u8,
+        /// When, in milliseconds since the epoch.
+        at_ms: u64,
+    },
+    /// A rank that was not plainly healthy answered, or the first byte of a long wait came.
+    Answered {
+        /// The rank.
+        key: RankKey,
+        /// How long the request waited.
+        waited_ms: u32,
+        /// When, in milliseconds since the epoch.
+        at_ms: u64,
+    },
+}
+
+/// Blocks as they stand in an event: borrowed, because most are read once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SentBlocks<'a>(&'a [u8]);
+
+/// Bytes of a block in an event.
+const BLOCK_BYTES: usize = 12;
+
+/// Blocks in one event; a longer prompt is told in several, so that no event exceeds 6 KiB.
+pub(crate) const BLOCKS_PER_EVENT: usize = 512;
+
+const TOTALS: u8 = 1;
+const LOAD: u8 = 2;
+const PROMPT: u8 = 3;
+const FAILED: u8 = 4;
+const ANSWERED: u8 = 5;
+
+impl<'a> SentBlocks<'a> {
+    /// The blocks, first to last.
+    pub fn iter(&self) -> impl Iterator<Item = SentBlock> + use<'a> {
+        self.0
+            .chunks_exact(BLOCK_BYTES)
+            .filter_map(|bytes| block(&mut Wire(bytes)))
+    }
+
+    fn read(wire: &mut Wire<'a>) -> Option<Self> {
+        let count = usize::from(wire.u16()?);
+        Some(Self(wire.bytes(count.saturating_mul(BLOCK_BYTES))?))
+    }
+}
+
+fn block(wire: &mut Wire<'_>) -> Option<SentBlock> {
+    Some(SentBlock {
+        chain_hash: wire.u64()?,
+        start: wire.u32()?,
+    })
+}
+
+/// Writes what a VM has on all ranks.
+pub(crate) fn write_totals(bytes: &mut Vec<u8>, totals: Totals) {
+    bytes.push(TOTALS);
+    bytes.extend_from_slice(&totals.held.to_le_bytes());
+    bytes.extend_from_slice(&totals.in_flight.to_le_bytes());
+    bytes.extend_from_slice(&totals.queued_tokens.to_le_bytes());
+}
+
+/// Writes what a VM has on one rank.
+pub(crate) fn write_load(bytes: &mut Vec<u8>, key: RankKey, queued_tokens: u64, in_flight: u32) {
+    write_head(bytes, LOAD, key);
+    bytes.extend_from_slice(&queued_tokens.to_le_bytes());
+    bytes.extend_from_slice(&in_flight.to_le_bytes());
+}
+
+/// Writes that a prompt went to a rank; no more than [`BLOCKS_PER_EVENT`] blocks.
+pub(crate) fn write_prompt(bytes: &mut Vec<u8>, key: RankKey, blocks: &[SentBlock]) {
+    let blocks = blocks.get(..BLOCKS_PER_EVENT).unwrap_or(blocks);
+    write_head(bytes, PROMPT, key);
+    let count = u16::try_from(blocks.len()).unwrap_or(0);
+    bytes.extend_from_slice(&count.to_le_bytes());
+    for block in blocks {
+        bytes.extend_from_slice(&block.chain_hash.to_le_bytes());
+        bytes.extend_from_slice(&block.start.to_le_bytes());
+    }
+}
+
+/// Writes that a rank failed a request.
+pub(crate) fn write_failed(bytes: &mut Vec<u8>, key: RankKey, code: u8, at_ms: u64) {
+    write_head(bytes, FAILED, key);
+    bytes.push(code);
+    bytes.extend_from_slice(&at_ms.to_le_bytes());
+}
+
+/// Writes that a rank answered.
+pub(crate) fn write_answered(bytes: &mut Vec<u8>, key: RankKey, waited_ms: u32, at_ms: u64) {
+    write_head(bytes, ANSWERED, key);
+    bytes.extend_from_slice(&waited_ms.to_le_bytes());
+    bytes.extend_from_slice(&at_ms.to_le_bytes());
+}
+
+fn write_head(bytes: &mut Vec<u8>, tag: u8, key: RankKey) {
+    bytes.push(tag);
+    bytes.extend_from_slice(&key.pool.to_le_bytes());
+    bytes.extend_from_slice(&key.rank.to_le_bytes());
+}
+
+/// Reads the next event; `None` at the end and where the bytes make no sense.
+pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
+    Some(match wire.u8()? {
+        TOTALS => News::Totals(Totals {
+            held: wire.u32()?,
+            in_flight: wire.u32()?,
+            queued_tokens: wire.u64()?,
+        }),
+        LOAD => News::Load {
+            key: key(wire)?,
+            queued_tokens: wire.u64()?,
+            in_flight: wire.u32()?,
+        },
+        PROMPT => News::Prompt {
+            key: key(wire)?,
+            blocks: SentBlocks::read(wire)?,
+        },
+        FAILED => News::Failed {
+            key: key(wire)?,
+            code: wire.u8()?,
+            at_ms: wire.u64()?,
+        },
+        ANSWERED => News::Answered {
+            key: key(wire)?,
+            waited_ms: wire.u32()?,
+            at_ms: wire.u64()?,
+        },
+        _ => return None,
+    })
+}
+
+fn key(wire: &mut Wire<'_>) -> Option<RankKey> {
+    Some(RankKey {
+        pool: wire.u64()?,
+        rank: wire.u64()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const KEY: RankKey = RankKey { pool: 3, rank: 4 };
+
+    fn written() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let totals = Totals {
+            held: 1,
+            in_flight: 2,
+            queued_tokens: 3,
+        };
+        write_totals(&mut bytes, totals);
+        write_load(&mut bytes, KEY, 700, 5);
+        let blocks = [(11, 0), (12, 1)].map(|(chain_hash, start)| SentBlock { chain_hash, start });
+        write_prompt(&mut bytes, KEY, &blocks);
+        write_failed(&mut bytes, KEY, 2, 1000);
+        write_answered(&mut bytes, KEY, 30, 2000);
+        bytes
+    }
+
+    fn shown(bytes: &[u8]) -> Vec<String> {
+        let mut wire = Wire(bytes);
+        let events = std::iter::from_fn(|| read(&mut wire));
+        events
+            .map(|event| match event {
+                News::Prompt { key, blocks } => format!(
+                    "{} {:?}",
+                    key.rank,
+                    blocks
+                        .iter()
+                        .map(|b| (b.chain_hash, b.start))
+                        .collect::<Vec<_>>()
+                ),
+                News::Totals(t) => format!("{} {} {}", t.held, t.in_flight, t.queued_tokens),
+                News::Load {
+                    key,
+                    queued_tokens,
+                    in_flight,
+                } => {
+                    format!("{} {} {queued_tokens} {in_flight}", key.pool, key.rank)
+                }
+                News::Failed { code, at_ms, .. } => format!("failed {code} {at_ms}"),
+                News::Answered {
+                    waited_ms, at_ms, ..
+                } => format!("answered {waited_ms} {at_ms}"),
+            })
+            .collect()
+    }
+
+    const ALL: [&str; 5] = [
+        "1 2 3",
+        "3 4 700 5",
+        "4 [(11, 0), (12, 1)]",
+        "failed 2 1000",
+        "answered 30 2000",
+    ];
+
+    #[test]
+    fn events_are_read_as_they_were_written() {
+        assert_eq!(shown(&written()), ALL);
+    }
+
+    #[test]
+    fn events_that_are_cut_anywhere_are_read_up_to_the_cut() {
+        let bytes = written();
+        let mut seen = 0;
+        for end in 0..bytes.len() {
+            let events = shown(&bytes[..end]);
+            assert_eq!(events, ALL[..events.len()]);
+            assert!(events.len() >= seen);
+            seen = events.len();
+        }
+        assert_eq!(seen, 4);
+    }
+
+    #[test]
+    fn an_event_never_holds_more_blocks_than_its_limit() {
+        let block = SentBlock {
+            chain_hash: 1,
+            start: 2,
+        };
+        let mut bytes = Vec::new();
+        write_prompt(&mut bytes, KEY, &vec![block; BLOCKS_PER_EVENT + 9]);
+        let Some(News::Prompt { blocks, .. }) = read(&mut Wire(&bytes)) else {
+            panic!("no prompt")
+        };
+        assert_eq!(blocks.iter().count(), BLOCKS_PER_EVENT);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(shown(&bytes).len() <= bytes.len());
+        }
+    }
+}
