@@ -31,7 +31,7 @@ const IN_FLIGHT_COST_MS: f64 = 10.0;
 const POOL: &str = "default";
 
 /// Ranks that one pool may have: the largest wide-EP deployments known have a few hundred.
-const MAX_RANKS: usize = 1024;
+pub(crate) const MAX_RANKS: usize = 1024;
 /// Blocks kept for one pool and worker: about 45 MiB.
 const MAX_INDEX_BLOCKS: usize = 1_000_000;
 /// As in the estimate of a prompt's tokens.

@@ -1,0 +1,96 @@
+//! Names with wild cards, as an operator writes them and as Envoy's admin endpoint is asked for them.
+
+use serde::Deserialize;
+
+/// The longest pattern in bytes. Istio's longest cluster names (port, subset, service, namespace, domain) stay below it.
+const MAX_PATTERN_BYTES: usize = 256;
+
+/// What RE2 and Rust's `regex` take as syntax outside brackets.
+const REGEX_SYNTAX: &str = r"\.+*?()|[]{}^$";
+
+/// A pattern for whole names: `*` is any run of characters, `?` one character, all else stands for itself.
+///
+/// Globs and not regular expressions, because the `|` and `.` of a cluster's name (`outbound|8000||pool.llm.svc`) are
+/// syntax there, and a name with an unescaped `|` matches nearly everything. Case counts, as it does for Envoy.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Glob(String);
+
+impl Glob {
+    /// Takes a pattern of 1 to 256 bytes; `None` for any other length.
+    #[must_use]
+    pub fn parse(pattern: &str) -> Option<Self> {
+        (1..=MAX_PATTERN_BYTES)
+            .contains(&pattern.len())
+            .then(|| Self(pattern.to_string()))
+    }
+
+    /// The pattern as it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the pattern stands for the whole of `name`.
+    ///
+    /// Only the last `*` is ever taken up again: what an earlier one would match, the last one can match as well. So the
+    /// cost is at most the length of the pattern times that of the name, and mostly their sum.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        let (mut pattern, mut rest) = (self.0.chars(), name.chars());
+        let mut last_star = None;
+        loop {
+            let unread = rest.clone();
+            match (pattern.next(), rest.next()) {
+                (None, None) => return true,
+                (Some('*'), _) => {
+                    rest = unread;
+                    last_star = Some((pattern.clone(), rest.clone()));
+                }
+                (Some(_), None) => return false,
+                (Some(one), Some(other)) if one == '?' || one == other => {}
+                _ => {
+                    let Some((behind_star, covered)) = &mut last_star else {
+                        return false;
+                    };
+                    covered.next();
+                    (pattern, rest) = (behind_star.clone(), covered.clone());
+                }
+            }
+        }
+    }
+
+    /// The same pattern as a regular expression of RE2, for `name_regex` of Envoy's admin endpoint.
+    ///
+    /// Anchored, though Envoy compares whole names anyway, so that alternatives can be joined with `|`. At most about
+    /// twice as long as the pattern.
+    #[must_use]
+    pub fn to_regex(&self) -> String {
+        let mut regex = String::from("^(?s:");
+        for character in self.0.chars() {
+            match character {
+                '*' => regex.push_str(".*"),
+                '?' => regex.push('.'),
+                _ => {
+                    if REGEX_SYNTAX.contains(character) {
+                        regex.push('\\');
+                    }
+                    regex.push(character);
+                }
+            }
+        }
+        regex.push_str(")$");
+        regex
+    }
+}
+
+impl TryFrom<String> for Glob {
+    type Error = &'static str;
+
+    fn try_from(pattern: String) -> Result<Self, Self::Error> {
+        Self::parse(&pattern).ok_or("a pattern has 1 to 256 bytes")
+    }
+}
+
+#[cfg(test)]
+mod tests;
