@@ -28,6 +28,7 @@ mod json;
 mod load;
 mod peers;
 mod membership;
+mod metrics_page;
 mod pick;
 mod pool;
 mod prefaces;
@@ -36,6 +37,8 @@ mod prompt;
 mod prompt_reader;
 mod rank;
 mod role;
+mod report;
+mod reports;
 mod routing_headers;
 mod section;
 #[cfg(test)]
@@ -60,6 +63,7 @@ pub use peers::{
     Stored, Totals,
 };
 pub use membership::{Condition, Member, Membership, MembershipError};
+pub use metrics_page::MetricsPage;
 pub use pick::{Candidate, Reason, best_first};
 pub use pool::{Pick, Pool};
 pub use prefaces::{FRONT_FIELDS, Preface, Prefaces};
@@ -68,5 +72,7 @@ pub use prompt::{Block, BodyEnd, Outcome, Prompt};
 pub use prompt_reader::PromptReader;
 pub use rank::{RankId, RankRange, rank_list};
 pub use role::{Role, RoleMatcher, RoleRules};
+pub use report::Report;
+pub use reports::{RankReport, ReportTable, ReportsError};
 pub use routing_headers::{DESTINATION_HEADER, STRIPPED_HEADERS};
 pub use section::Section;
