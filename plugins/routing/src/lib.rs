@@ -24,6 +24,7 @@ mod exchange;
 mod filter_config;
 mod glob;
 mod hash;
+mod health;
 mod json;
 mod load;
 mod peers;
@@ -56,6 +57,7 @@ pub use exchange::{Decidable, Due, Exchanges, Limits, ReadToEnd};
 pub use filter_config::FilterConfig;
 pub use glob::Glob;
 pub use hash::{chain, hash_bytes};
+pub use health::{Admission, Attempt, Counts, Failure, HealthTable, Patience, Standing, Waiting};
 pub use json::{Event, JsonError, JsonScanner};
 pub use load::{Charge, LoadTable};
 pub use peers::{

@@ -1,0 +1,234 @@
+//! Which ranks can be given requests: health per rank, learnt from what happens to requests and scrapes.
+//!
+//! Health checks do not say it: a model server's own says 200 while it hangs, a sidecar's always does, and readiness is
+//! known per pod and half a minute late. So every failed attempt counts, and a rank that fails in a row goes *out*: it
+//! takes nothing for about a second, doubling up to a minute. Then it is *half-open*: one request at a time over all
+//! workers probes it. The first answer lets it *ramp*, 1, 2, 4, 8, 16 requests in flight, until it is *in* again.
+//!
+//! Each worker has its own copy and tells the others every failure, and those answers that are news. All that is judged
+//! is judged by the times of the events, not by the order in which they are heard; what is left of a difference between
+//! copies ends by itself, because everything that is remembered is forgotten after some minutes. Time is wall clock and
+//! may jump: a jump of any size can end a time out early, and never make it longer.
+//!
+//! | event | consequence |
+//! | --- | --- |
+//! | failures in a row worth 6 points: connect 4, reset 2, 5xx 2, no first byte 6 | out |
+//! | failure while half-open or ramping | out, longer |
+//! | failure of a request that was picked before the rank went out | none, it is known |
+//! | 3 failed scrapes in a row of a page that was read before | out, unless most pages fail: then the scraper is at fault |
+//! | 2 ranks of a pod out within 5 s as if they had died, no answer from the pod since | the whole pod out |
+//! | answer (a later one; after a failed connect one to a later request) | ends a row; lets the rank in by a step |
+//! | page read after 3 failed scrapes | half-open at once, ramp only by an answer |
+
+mod attempt;
+mod failure;
+mod patience;
+mod pod;
+mod rank_health;
+mod spell;
+mod standing;
+mod time_out;
+
+use std::net::IpAddr;
+
+use crate::RankId;
+use pod::{Pod, Pods};
+use rank_health::RankHealth;
+
+pub use attempt::Attempt;
+pub use failure::Failure;
+pub use patience::{Patience, Waiting};
+pub use standing::{Admission, Counts, Standing};
+
+/// Ranks of one pod that go out this close together go out for the same reason.
+const POD_WINDOW_MS: u64 = 5_000;
+
+/// The health of all ranks of a pool. 64 bytes a rank; every call costs the same whatever the size of the pool, unless
+/// it says otherwise.
+#[derive(Debug, Default)]
+pub struct HealthTable {
+    ranks: Vec<RankHealth>,
+    pods: Pods,
+    /// Ranks whose metrics page has been read.
+    scraped: usize,
+    /// Those of them whose last scrape failed.
+    unscraped: usize,
+}
+
+impl HealthTable {
+    /// Makes room for ranks up to `count`.
+    pub fn grow(&mut self, count: usize) {
+        let count = self.ranks.len().max(count);
+        self.ranks.resize(count, RankHealth::default());
+    }
+
+    /// A rank takes a seat and is in: nothing is known of it. Cost: one pass over the pods.
+    pub fn seat(&mut self, rank: RankId, address_hash: u64, pod: IpAddr) {
+        self.grow(rank.index().saturating_add(1));
+        self.leave(rank);
+        let pod = self.pods.join(rank, pod);
+        if let Some(health) = self.ranks.get_mut(rank.index()) {
+            // The lower half: the hash is good in every bit.
+            let seed = u32::try_from(address_hash & u64::from(u32::MAX)).unwrap_or(0);
+            *health = RankHealth::seated(seed, pod);
+        }
+    }
+
+    /// A rank leaves; what was known of it is forgotten.
+    pub fn leave(&mut self, rank: RankId) {
+        let Some(health) = self.ranks.get(rank.index()).copied() else {
+            return;
+        };
+        self.change(rank, |health| *health = RankHealth::default());
+        self.pods.leave(rank, health.pod);
+    }
+
+    /// An attempt on a rank failed; true when that puts it out now. For a failed scrape `attempt` starts when it was sent.
+    ///
+    /// Cost: constant, or one pass over the ranks of the pod when the rank goes out.
+    pub fn failed(
+        &mut self,
+        rank: RankId,
+        failure: Failure,
+        attempt: Attempt,
+        now_ms: u64,
+    ) -> bool {
+        let attempt = attempt.settled(now_ms);
+        let goes_out = match failure {
+            Failure::Scrape => self.scrape_failed(rank, now_ms),
+            _ => self.change(rank, |health| health.failed(failure, attempt, now_ms)),
+        };
+        if failure.is_like_death() {
+            self.pod_failed(rank, failure, attempt, now_ms);
+        }
+        if failure.is_like_death() && goes_out {
+            self.put_out_pod(rank, now_ms);
+        }
+        goes_out
+    }
+
+    /// A good first byte came from a rank; true when that is news, which the other workers need to hear.
+    pub fn answered(&mut self, rank: RankId, attempt: Attempt, now_ms: u64) -> bool {
+        let attempt = attempt.settled(now_ms);
+        let is_news = self.change(rank, |health| health.answered(attempt, now_ms));
+        self.pod_answered(rank, attempt.ended_ms, now_ms) || is_news
+    }
+
+    /// A rank's metrics page was read; true when that is news, which the other workers need to hear.
+    pub fn scrape_answered(&mut self, rank: RankId, now_ms: u64) -> bool {
+        let is_news = self.change(rank, |health| health.scrape_answered(now_ms));
+        self.pod_answered(rank, now_ms, now_ms) || is_news
+    }
+
+    /// How a rank stands. An unknown rank is in: nothing speaks against it.
+    #[must_use]
+    pub fn standing(&self, rank: RankId, now_ms: u64) -> Standing {
+        let health = self.ranks.get(rank.index());
+        health.map_or(Standing::In, |health| health.standing(now_ms))
+    }
+
+    /// Whether a rank may be given one more request while `in_flight` are on it, over all workers.
+    #[must_use]
+    pub fn admits(&self, rank: RankId, in_flight: u32, now_ms: u64) -> bool {
+        self.standing(rank, now_ms).admits(in_flight)
+    }
+
+    /// How many seated ranks stand how. Cost: one pass over the ranks.
+    #[must_use]
+    pub fn counts(&self, now_ms: u64) -> Counts {
+        let mut counts = Counts::default();
+        let seated = self.ranks.iter().filter(|health| health.is_seated);
+        seated.for_each(|health| counts.add(health.standing(now_ms)));
+        counts
+    }
+}
+
+/// Scrapes.
+impl HealthTable {
+    fn scrape_failed(&mut self, rank: RankId, now_ms: u64) -> bool {
+        let is_down = self.change(rank, |health| health.scrape_failed(now_ms));
+        if !is_down || self.is_scraper_at_fault() {
+            return false;
+        }
+        self.change(rank, |health| health.go_out_for_scrapes(now_ms));
+        true
+    }
+
+    /// Whether more than three quarters of the pages that were read before fail now: it is more likely that the scraper
+    /// has lost its network or its cluster than that nearly all ranks died. If they did, requests find it.
+    fn is_scraper_at_fault(&self) -> bool {
+        self.unscraped.saturating_mul(4) > self.scraped.saturating_mul(3)
+    }
+}
+
+/// Pods.
+impl HealthTable {
+    fn pod_failed(&mut self, rank: RankId, failure: Failure, attempt: Attempt, now_ms: u64) {
+        let health = self.ranks.get(rank.index());
+        let counts = failure != Failure::Scrape || health.is_some_and(RankHealth::is_scraped);
+        if let Some(pod) = self.pod_mut(rank).filter(|_| counts) {
+            pod.failed(attempt.ended_ms, now_ms);
+        }
+    }
+
+    fn pod_answered(&mut self, rank: RankId, at_ms: u64, now_ms: u64) -> bool {
+        self.pod_mut(rank)
+            .is_some_and(|pod| pod.answered(at_ms, now_ms))
+    }
+
+    fn pod_mut(&mut self, rank: RankId) -> Option<&mut Pod> {
+        let pod = self.ranks.get(rank.index())?.pod;
+        self.pods.get_mut(pod)
+    }
+
+    /// `rank` has just gone out as if it had died: puts out the rest of its pod when that is not alone.
+    fn put_out_pod(&mut self, rank: RankId, now_ms: u64) {
+        let Some(health) = self.ranks.get(rank.index()).copied() else {
+            return;
+        };
+        let Some(pod) = self.pods.get(health.pod) else {
+            return;
+        };
+        let Some(first_ms) = pod.unanswered_since_ms() else {
+            return;
+        };
+        let went_ms = health.spell.since_ms;
+        let ranks = pod.ranks.clone();
+        let health_of = |rank: &RankId| self.ranks.get(rank.index());
+        let dead = ranks
+            .iter()
+            .filter_map(health_of)
+            .filter(|health| health.spell.is_death(first_ms, went_ms, POD_WINDOW_MS));
+        if dead.count() < 2 {
+            return;
+        }
+        for other in ranks {
+            self.change(other, |health| health.follow_pod(went_ms, now_ms));
+        }
+    }
+}
+
+impl HealthTable {
+    /// Changes a rank and keeps the counts of scrapes; gives the default for an unknown one.
+    fn change<T: Default>(&mut self, rank: RankId, change: impl FnOnce(&mut RankHealth) -> T) -> T {
+        let Some(health) = self.ranks.get_mut(rank.index()) else {
+            return T::default();
+        };
+        let before = (health.is_scraped(), health.is_unscraped());
+        let given = change(health);
+        let after = (health.is_scraped(), health.is_unscraped());
+        self.scraped = moved(self.scraped, before.0, after.0);
+        self.unscraped = moved(self.unscraped, before.1, after.1);
+        given
+    }
+}
+
+/// A count of those for which something holds, after it changed for one.
+fn moved(count: usize, before: bool, after: bool) -> usize {
+    count
+        .saturating_add(usize::from(after))
+        .saturating_sub(usize::from(before))
+}
+
+#[cfg(test)]
+mod tests;

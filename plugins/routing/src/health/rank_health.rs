@@ -1,0 +1,202 @@
+//! What is known of the health of one rank.
+
+use super::failure::OUT_POINTS;
+use super::pod::PodId;
+use super::spell::{CLOCK_STEP_MS, Cause, Spell};
+use super::{Attempt, Failure, Standing};
+
+/// Failures further apart are no row: the rank was hardly used in between, and restarts take less.
+const ROW_MS: u64 = 60_000;
+/// Failed scrapes in a row that put a rank out: one may be a slow page, two a busy second.
+const OUT_SCRAPES: u8 = 3;
+
+/// One rank's health, in at most 64 bytes: its last time out, the failures since the last answer, the last answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct RankHealth {
+    pub(crate) spell: Spell,
+    /// When the last failure of the row came.
+    failed_ms: u64,
+    /// When the last first byte came.
+    answered_ms: u64,
+    /// When the latest request that was answered had been picked.
+    answered_pick_ms: u64,
+    /// Makes the jitter of this rank.
+    pub(crate) seed: u32,
+    pub(crate) pod: PodId,
+    points: u8,
+    has_connect: bool,
+    failed_scrapes: u8,
+    /// Whether its metrics page can be read at all, as far as is known.
+    is_scraped: bool,
+    pub(crate) is_seated: bool,
+}
+
+impl RankHealth {
+    /// A rank that has just taken its seat.
+    pub(crate) fn seated(seed: u32, pod: PodId) -> Self {
+        Self {
+            seed,
+            pod,
+            is_seated: true,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn standing(&self, now_ms: u64) -> Standing {
+        self.spell.standing(now_ms)
+    }
+
+    /// Whether scrapes of this rank can count.
+    pub(crate) fn is_scraped(&self) -> bool {
+        self.is_scraped
+    }
+
+    /// Whether the last scrape of a rank whose page was read before has failed.
+    pub(crate) fn is_unscraped(&self) -> bool {
+        self.is_scraped && self.failed_scrapes > 0
+    }
+
+    /// A request failed; true when that puts the rank out.
+    pub(crate) fn failed(&mut self, failure: Failure, attempt: Attempt, now_ms: u64) -> bool {
+        self.settle(now_ms);
+        if self.spell.is_known_to(attempt) || self.is_disproved(failure, attempt.ended_ms) {
+            return false;
+        }
+        match self.standing(now_ms) {
+            Standing::Out => return false,
+            Standing::In => self.add(failure, attempt.ended_ms),
+            Standing::Ramping { .. } | Standing::Probe { .. } => self.points = OUT_POINTS,
+        }
+        if self.points < OUT_POINTS {
+            return false;
+        }
+        let counted = if self.has_connect {
+            Failure::Connect
+        } else {
+            failure
+        };
+        self.go_out(Cause::Own(counted), attempt.ended_ms);
+        true
+    }
+
+    /// A first byte came; true when that is news.
+    pub(crate) fn answered(&mut self, attempt: Attempt, now_ms: u64) -> bool {
+        self.settle(now_ms);
+        self.answered_ms = self.answered_ms.max(attempt.ended_ms);
+        self.answered_pick_ms = self.answered_pick_ms.max(attempt.picked_ms);
+        let ends_row = self.points > 0 && self.is_row_disproved();
+        if ends_row {
+            self.end_row();
+        }
+        let ends_scrapes = self.end_scrapes_by_answer();
+        let steps_in = self.spell.answered(attempt, now_ms);
+        ends_row || ends_scrapes || steps_in
+    }
+
+    /// A scrape failed; true when that would put the rank out.
+    ///
+    /// A half-open rank whose requests failed too is put out again, so no request needs to probe it. One that is out for
+    /// scrapes alone is left to a request: perhaps only its page was closed.
+    pub(crate) fn scrape_failed(&mut self, now_ms: u64) -> bool {
+        self.settle(now_ms);
+        if !self.is_scraped {
+            return false;
+        }
+        self.failed_scrapes = self.failed_scrapes.saturating_add(1);
+        let goes_out = match self.standing(now_ms) {
+            Standing::In | Standing::Ramping { .. } => true,
+            Standing::Probe { .. } => self.spell.cause != Cause::Own(Failure::Scrape),
+            Standing::Out => false,
+        };
+        goes_out && self.failed_scrapes >= OUT_SCRAPES
+    }
+
+    /// Its metrics page was read; true when that is news.
+    pub(crate) fn scrape_answered(&mut self, now_ms: u64) -> bool {
+        self.settle(now_ms);
+        let was_down = self.failed_scrapes >= OUT_SCRAPES;
+        let is_news = !self.is_scraped || self.failed_scrapes > 0;
+        self.is_scraped = true;
+        self.failed_scrapes = 0;
+        let is_only_guess = matches!(self.spell.cause, Cause::Own(Failure::Scrape) | Cause::Pod);
+        if (was_down || is_only_guess) && self.spell.is_waiting(now_ms) {
+            self.spell.open(now_ms);
+            return true;
+        }
+        is_news
+    }
+
+    /// Puts the rank out for its scrapes. What it was out for before, if it has not answered since, stays the reason.
+    pub(crate) fn go_out_for_scrapes(&mut self, now_ms: u64) {
+        let cause = match self.standing(now_ms) {
+            Standing::Probe { .. } => self.spell.cause,
+            _ => Cause::Own(Failure::Scrape),
+        };
+        self.go_out(cause, now_ms);
+    }
+
+    /// Its pod has died: it goes out with it unless it is out.
+    pub(crate) fn follow_pod(&mut self, at_ms: u64, now_ms: u64) {
+        self.settle(now_ms);
+        if self.is_seated && self.standing(now_ms) != Standing::Out {
+            self.go_out(Cause::Pod, at_ms);
+        }
+    }
+
+    /// Puts the rank out; what led there is used up.
+    pub(crate) fn go_out(&mut self, cause: Cause, at_ms: u64) {
+        self.spell.go_out(cause, at_ms, self.seed);
+        self.end_row();
+    }
+
+    fn add(&mut self, failure: Failure, at_ms: u64) {
+        self.points = self.points.saturating_add(failure.points());
+        self.has_connect |= failure == Failure::Connect;
+        self.failed_ms = self.failed_ms.max(at_ms);
+    }
+
+    fn end_row(&mut self) {
+        self.points = 0;
+        self.has_connect = false;
+    }
+
+    /// A failure that is heard of after an answer that came later says nothing any more.
+    fn is_disproved(&self, failure: Failure, failed_ms: u64) -> bool {
+        match failure {
+            Failure::Connect => self.answered_pick_ms > failed_ms,
+            _ => self.answered_ms > failed_ms,
+        }
+    }
+
+    fn is_row_disproved(&self) -> bool {
+        let failure = if self.has_connect {
+            Failure::Connect
+        } else {
+            Failure::Reset
+        };
+        self.is_disproved(failure, self.failed_ms)
+    }
+
+    /// A rank that answers requests is alive; if its page was unreadable meanwhile, the page is closed, not the rank.
+    fn end_scrapes_by_answer(&mut self) -> bool {
+        let is_news = self.is_scraped && self.failed_scrapes > 0;
+        self.is_scraped &= self.failed_scrapes < OUT_SCRAPES;
+        self.failed_scrapes = 0;
+        is_news
+    }
+
+    fn settle(&mut self, now_ms: u64) {
+        self.spell.settle(now_ms);
+        let latest_ms = now_ms.saturating_add(CLOCK_STEP_MS);
+        if self.failed_ms > latest_ms || now_ms.saturating_sub(self.failed_ms) >= ROW_MS {
+            self.end_row();
+            self.failed_ms = 0;
+        }
+        if self.answered_ms > latest_ms {
+            self.answered_ms = 0;
+        }
+        if self.answered_pick_ms > latest_ms {
+            self.answered_pick_ms = 0;
+        }
+    }
+}
