@@ -7,7 +7,11 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use crate::{ConfigError, ConfigErrors, CostWeights, RankRange};
+use crate::{ConfigErrors, CostWeights, Glob, RoleRules};
+
+mod check;
+
+use check::Check;
 
 /// Three quarters of Envoy's default buffer limit of 1 MiB: once a held body exceeds that limit Envoy stops reading, and
 /// some frames may come after the decision is due. Of what whole prompts of the weka trace (90,000 tokens on average)
@@ -27,6 +31,13 @@ const PREFILL_TOKENS_PER_SECOND: f64 = 20_000.0;
 /// What one more request in the batch adds to a step, over the steps of a chunked prefill.
 const IN_FLIGHT_COST_MS: f64 = 10.0;
 
+/// Istio's bootstrap has a static cluster of this name that is Envoy's own admin port.
+const ADMIN_CLUSTER: &str = "prometheus_stats";
+/// The cluster that the manifests add.
+const SCRAPE_CLUSTER: &str = "rank_router_scrape";
+/// What this gateway sends is known to the request; reports correct drift, which is slower.
+const SCRAPE_INTERVAL_MS: u64 = 1000;
+
 /// Enough for the usual gateway, which has one pool.
 const POOL: &str = "default";
 
@@ -45,6 +56,16 @@ pub struct RawConfig {
     pub pool: Option<String>,
     /// The ranks: `ip:port` or `ip:first-last` each.
     pub ranks: Option<Vec<String>>,
+    /// The clusters whose endpoints are the ranks, by name; `*` and `?` are wild.
+    pub clusters: Option<Vec<String>>,
+    /// Which endpoints have which role; the names of workloads tell where this is absent.
+    pub roles: Option<RoleRules>,
+    /// The cluster that is Envoy's own admin port.
+    pub admin_cluster: Option<String>,
+    /// The cluster through which single ranks are reached.
+    pub scrape_cluster: Option<String>,
+    /// How often each rank is asked for its metrics.
+    pub scrape_interval_ms: Option<u64>,
     /// Decide at the latest when this many bytes of a body were seen.
     pub decide_after_bytes: Option<u64>,
     /// Decide at the latest when no byte of a body came for this long.
@@ -66,6 +87,11 @@ pub struct RawConfig {
 pub struct Config {
     pool: String,
     ranks: Vec<SocketAddr>,
+    clusters: Vec<Glob>,
+    roles: RoleRules,
+    admin_cluster: String,
+    scrape_cluster: String,
+    scrape_interval_ms: u64,
     decide_after_bytes: u64,
     decide_after_idle_ms: u64,
     block_bytes: usize,
@@ -84,6 +110,56 @@ impl Config {
     #[must_use]
     pub fn ranks(&self) -> &[SocketAddr] {
         &self.ranks
+    }
+
+    /// The clusters whose endpoints are the ranks; empty for a static list.
+    #[must_use]
+    pub fn clusters(&self) -> &[Glob] {
+        &self.clusters
+    }
+
+    /// Whether the ranks are found in Envoy's endpoint table; then a static list is only what it starts with.
+    #[must_use]
+    pub fn is_discovered(&self) -> bool {
+        !self.clusters.is_empty()
+    }
+
+    /// Whether a request to this cluster is for the pool. A static list serves every route.
+    #[must_use]
+    pub fn serves(&self, cluster: &str) -> bool {
+        self.clusters.is_empty() || self.clusters.iter().any(|glob| glob.matches(cluster))
+    }
+
+    /// Which endpoints have which role.
+    #[must_use]
+    pub fn roles(&self) -> &RoleRules {
+        &self.roles
+    }
+
+    /// The cluster that is Envoy's own admin port.
+    #[must_use]
+    pub fn admin_cluster(&self) -> &str {
+        &self.admin_cluster
+    }
+
+    /// The cluster through which single ranks are reached.
+    #[must_use]
+    pub fn scrape_cluster(&self) -> &str {
+        &self.scrape_cluster
+    }
+
+    /// How often each rank is asked for its metrics.
+    #[must_use]
+    pub fn scrape_interval_ms(&self) -> u64 {
+        self.scrape_interval_ms
+    }
+
+    /// Blocks that as many tokens make.
+    #[must_use]
+    pub fn blocks_of(&self, tokens: u64) -> u32 {
+        let bytes = tokens.saturating_mul(BYTES_PER_TOKEN);
+        let blocks = bytes.checked_div(u64::try_from(self.block_bytes).unwrap_or(u64::MAX));
+        u32::try_from(blocks.unwrap_or(0)).unwrap_or(u32::MAX)
     }
 
     /// Bytes of a body after which a decision is due.
@@ -135,6 +211,10 @@ impl fmt::Display for Config {
             weights,
             ..
         } = self;
+        let names: Vec<&str> = self.clusters.iter().map(Glob::as_str).collect();
+        if !names.is_empty() {
+            write!(f, "clusters {}, ", names.join(" "))?;
+        }
         write!(
             f,
             "pool {pool}: {} ranks of {rank_capacity_blocks} blocks of {block_bytes} bytes, decides after \
@@ -166,13 +246,28 @@ impl TryFrom<RawConfig> for Config {
             (1024, 1_000_000_000),
             "1024 to 1000000000 tokens",
         );
-        let capacity_blocks = capacity_tokens
-            .saturating_mul(BYTES_PER_TOKEN)
-            .checked_div(block_bytes)
-            .unwrap_or(0);
-        let config = Self {
+        let mut config = Self {
             pool: check.pool(raw.pool.as_deref()),
-            ranks: check.ranks(raw.ranks.as_deref()),
+            ranks: check.ranks(raw.ranks.as_deref(), raw.clusters.is_some()),
+            clusters: check.clusters(raw.clusters.as_deref()),
+            roles: raw.roles.clone().unwrap_or_default(),
+            admin_cluster: check.cluster(
+                "adminCluster",
+                raw.admin_cluster.as_deref(),
+                ADMIN_CLUSTER,
+            ),
+            scrape_cluster: check.cluster(
+                "scrapeCluster",
+                raw.scrape_cluster.as_deref(),
+                SCRAPE_CLUSTER,
+            ),
+            scrape_interval_ms: check.whole(
+                "scrapeIntervalMs",
+                raw.scrape_interval_ms,
+                SCRAPE_INTERVAL_MS,
+                (100, 60_000),
+                "100 to 60000 milliseconds",
+            ),
             decide_after_bytes: check.whole(
                 "decideAfterBytes",
                 raw.decide_after_bytes,
@@ -188,117 +283,12 @@ impl TryFrom<RawConfig> for Config {
                 "2 to 10000 milliseconds",
             ),
             block_bytes: usize::try_from(block_bytes).unwrap_or(usize::MAX),
-            rank_capacity_blocks: u32::try_from(capacity_blocks).unwrap_or(u32::MAX),
+            rank_capacity_blocks: 0,
             weights: check.weights(&raw),
         };
+        config.rank_capacity_blocks = config.blocks_of(capacity_tokens);
         check.finish(config)
     }
-}
-
-/// Collects mistakes while values are taken over.
-#[derive(Default)]
-struct Check {
-    errors: Vec<ConfigError>,
-}
-
-impl Check {
-    fn mistake(&mut self, field: &'static str, given: String, accepted: &'static str) {
-        self.errors.push(ConfigError {
-            field,
-            given,
-            accepted,
-        });
-    }
-
-    fn whole(
-        &mut self,
-        field: &'static str,
-        given: Option<u64>,
-        default: u64,
-        (least, most): (u64, u64),
-        accepted: &'static str,
-    ) -> u64 {
-        let value = given.unwrap_or(default);
-        if value < least || value > most {
-            self.mistake(field, value.to_string(), accepted);
-        }
-        value
-    }
-
-    fn positive(&mut self, field: &'static str, given: Option<f64>, default: f64) -> f64 {
-        let value = given.unwrap_or(default);
-        if !(value > 0.0 && value <= 1e9) {
-            self.mistake(field, value.to_string(), "a number above 0, up to 1e9");
-        }
-        value
-    }
-
-    fn weights(&mut self, raw: &RawConfig) -> CostWeights {
-        let in_flight_ms = raw.in_flight_cost_ms.unwrap_or(IN_FLIGHT_COST_MS);
-        if !(0.0..=1e6).contains(&in_flight_ms) {
-            self.mistake(
-                "inFlightCostMs",
-                in_flight_ms.to_string(),
-                "0 to 1e6 milliseconds",
-            );
-        }
-        CostWeights {
-            miss_weight: self.positive("missWeight", raw.miss_weight, MISS_WEIGHT),
-            prefill_tokens_per_second: self.positive(
-                "prefillTokensPerSecond",
-                raw.prefill_tokens_per_second,
-                PREFILL_TOKENS_PER_SECOND,
-            ),
-            in_flight_seconds: in_flight_ms / 1000.0,
-        }
-    }
-
-    fn pool(&mut self, given: Option<&str>) -> String {
-        let name = given.unwrap_or(POOL);
-        let is_name = |byte: u8| {
-            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
-        };
-        if name.is_empty() || name.len() > 63 || !name.bytes().all(is_name) {
-            self.mistake("pool", format!("{name:?}"), "1 to 63 of a-z, 0-9, - and _");
-        }
-        name.to_string()
-    }
-
-    fn ranks(&mut self, ranges: Option<&[String]>) -> Vec<SocketAddr> {
-        const ACCEPTED: &str = "a list of 1 to 1024 ranks, ip:port or ip:first-last each";
-        let ranges = ranges.unwrap_or_default();
-        let mut ranks: Vec<SocketAddr> = Vec::new();
-        for text in ranges {
-            match RankRange::parse(text) {
-                Some(range) if range.len() <= MAX_RANKS => ranks.extend(range.ranks()),
-                _ => self.mistake("ranks", format!("{text:?}"), ACCEPTED),
-            }
-        }
-        if let Some(twice) = first_repeated(&ranks) {
-            self.mistake("ranks", format!("\"{twice}\" twice"), "each rank once");
-        }
-        if ranges.is_empty() || ranks.len() > MAX_RANKS {
-            self.mistake("ranks", format!("{} ranks", ranks.len()), ACCEPTED);
-        }
-        ranks
-    }
-
-    fn finish(self, config: Config) -> Result<Config, ConfigErrors> {
-        if self.errors.is_empty() {
-            Ok(config)
-        } else {
-            Err(ConfigErrors(self.errors))
-        }
-    }
-}
-
-fn first_repeated(ranks: &[SocketAddr]) -> Option<SocketAddr> {
-    let mut sorted = ranks.to_vec();
-    sorted.sort_unstable();
-    sorted.windows(2).find_map(|pair| match pair {
-        [one, other] if one == other => Some(*one),
-        _ => None,
-    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::fmt;
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
+    /// Where the field stands: empty, or `pools[1].`.
+    pub place: String,
     /// The field, as it is written in the configuration.
     pub field: &'static str,
     /// The value given, as JSON.
@@ -21,8 +23,8 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: {} given, {} accepted",
-            self.field, self.given, self.accepted
+            "{}{}: {} given, {} accepted",
+            self.place, self.field, self.given, self.accepted
         )
     }
 }
@@ -43,6 +45,7 @@ mod tests {
     #[test]
     fn a_mistake_reads_as_field_given_and_accepted() {
         let mistake = |field| ConfigError {
+            place: String::new(),
             field,
             given: "7".to_string(),
             accepted: "1 to 3",
@@ -51,6 +54,11 @@ mod tests {
             mistake("size").to_string(),
             "size: 7 given, 1 to 3 accepted"
         );
+        let inner = ConfigError {
+            place: "pools[1].".to_string(),
+            ..mistake("size")
+        };
+        assert_eq!(inner.to_string(), "pools[1].size: 7 given, 1 to 3 accepted");
         let all = ConfigErrors(vec![mistake("size"), mistake("depth")]);
         assert_eq!(
             all.to_string(),

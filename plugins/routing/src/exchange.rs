@@ -45,6 +45,8 @@ pub struct Decidable {
     pub due: Due,
     /// What was read of the prompt.
     pub prompt: Prompt,
+    /// Whether the answer is to be streamed, as far as that was read.
+    pub is_streamed: bool,
 }
 
 /// A prompt that was decided on early and has been read to its end since.
@@ -270,12 +272,14 @@ impl Exchanges {
             };
         }
         let is_end = due == Due::BodyEnd;
+        let is_streamed = prompt.is_streamed();
         let prompt = prompt.finish_with(is_end, exchange.body_bytes, &mut self.prefaces);
         Some(Decidable {
             picker,
             endpoint: exchange.endpoint,
             due,
             prompt,
+            is_streamed,
         })
     }
 

@@ -1,9 +1,12 @@
 //! The configuration of one filter: which of the two it is, and for the picker all settings.
 //!
+//! A picker serves one pool, whose fields stand beside `filter`, or several under `pools`.
+//!
 //! The reader has no settings of its own, so that two plugins cannot disagree: it takes them from the picker that
 //! it meets on each stream.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{Config, ConfigError, ConfigErrors, RawConfig};
 
@@ -13,7 +16,7 @@ pub enum FilterConfig {
     /// Sees the body and lets it pass.
     Reader,
     /// Holds the headers and names the rank.
-    Picker(Box<Config>),
+    Picker(Vec<Config>),
 }
 
 #[derive(Deserialize)]
@@ -27,6 +30,15 @@ enum RawFilter {
 #[serde(deny_unknown_fields)]
 struct RawReader {}
 
+/// A picker of several pools.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPools {
+    #[serde(rename = "filter")]
+    _filter: String,
+    pools: Vec<RawConfig>,
+}
+
 impl FilterConfig {
     /// Reads the JSON of a plugin configuration.
     ///
@@ -34,15 +46,88 @@ impl FilterConfig {
     ///
     /// JSON that does not have the right form is one mistake; otherwise every wrong value is named.
     pub fn parse(json: &[u8]) -> Result<Self, ConfigErrors> {
-        match serde_json::from_slice(json).map_err(|error| malformed(&error))? {
-            RawFilter::Reader(RawReader {}) => Ok(Self::Reader),
-            RawFilter::Picker(raw) => Ok(Self::Picker(Box::new(Config::try_from(*raw)?))),
+        let value: Value = serde_json::from_slice(json).map_err(|error| malformed(&error))?;
+        if value.get("filter").is_some_and(|filter| filter == "picker")
+            && value.get("pools").is_some()
+        {
+            let raw: RawPools = serde_json::from_value(value).map_err(|error| malformed(&error))?;
+            return Ok(Self::Picker(pools(raw.pools)?));
         }
+        match serde_json::from_value(value).map_err(|error| malformed(&error))? {
+            RawFilter::Reader(RawReader {}) => Ok(Self::Reader),
+            RawFilter::Picker(raw) => Ok(Self::Picker(vec![Config::try_from(*raw)?])),
+        }
+    }
+}
+
+/// Checks each pool, and that they can be told apart.
+fn pools(raw: Vec<RawConfig>) -> Result<Vec<Config>, ConfigErrors> {
+    let (mut pools, mut mistakes) = (Vec::<Config>::new(), Vec::new());
+    let are_several = raw.len() > 1;
+    for (number, raw) in raw.into_iter().enumerate() {
+        match Config::try_from(raw) {
+            Ok(pool) if pools.iter().any(|other| other.pool() == pool.pool()) => {
+                mistakes.push(mistake(
+                    number,
+                    "pool",
+                    format!("{:?} twice", pool.pool()),
+                    "each pool once",
+                ));
+            }
+            Ok(pool) if are_several && !pool.is_discovered() => {
+                mistakes.push(mistake(
+                    number,
+                    "clusters",
+                    "nothing".to_string(),
+                    MANY_NEED_CLUSTERS,
+                ));
+            }
+            Ok(pool) => pools.push(pool),
+            Err(errors) => mistakes.extend(errors.0.into_iter().map(|error| ConfigError {
+                place: place(number),
+                ..error
+            })),
+        }
+    }
+    if pools.is_empty() && mistakes.is_empty() {
+        mistakes.push(mistake(
+            0,
+            "",
+            "nothing".to_string(),
+            "a list of at least one pool",
+        ));
+    }
+    if mistakes.is_empty() {
+        Ok(pools)
+    } else {
+        Err(ConfigErrors(mistakes))
+    }
+}
+
+const MANY_NEED_CLUSTERS: &str =
+    "where there are several pools, the names of the clusters whose requests are for this one";
+
+fn place(number: usize) -> String {
+    format!("pools[{number}].")
+}
+
+fn mistake(
+    number: usize,
+    field: &'static str,
+    given: String,
+    accepted: &'static str,
+) -> ConfigError {
+    ConfigError {
+        place: place(number),
+        field,
+        given,
+        accepted,
     }
 }
 
 fn malformed(error: &serde_json::Error) -> ConfigErrors {
     ConfigErrors(vec![ConfigError {
+        place: String::new(),
         field: "configuration",
         given: error.to_string(),
         accepted: r#"{"filter":"reader"} or {"filter":"picker","ranks":[...]} with fields of the README"#,
@@ -66,7 +151,7 @@ mod tests {
             Ok(FilterConfig::Reader)
         );
         let picker = FilterConfig::parse(br#"{"filter":"picker","ranks":["10.0.0.1:8000-8007"]}"#);
-        assert!(matches!(picker, Ok(FilterConfig::Picker(config)) if config.ranks().len() == 8));
+        assert!(matches!(picker, Ok(FilterConfig::Picker(pools)) if pools[0].ranks().len() == 8));
     }
 
     #[test]
@@ -85,9 +170,10 @@ mod tests {
     fn numbers_may_be_written_with_and_without_a_fraction() {
         let json =
             br#"{"missWeight":2,"inFlightCostMs":2.5,"ranks":["10.0.0.1:8000"],"filter":"picker"}"#;
-        let Ok(FilterConfig::Picker(config)) = FilterConfig::parse(json) else {
+        let Ok(FilterConfig::Picker(pools)) = FilterConfig::parse(json) else {
             panic!("refused")
         };
+        let config = &pools[0];
         assert_eq!(
             (
                 config.weights().miss_weight,
@@ -122,6 +208,50 @@ mod tests {
         assert!(
             text.contains("decideAfterBytes: 20000000 given, 1024 to 16777216 bytes"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn several_pools_are_told_apart_by_their_clusters() {
+        let json = br#"{"filter":"picker","pools":[
+            {"pool":"small","clusters":["outbound|8000||small-*"]},
+            {"pool":"large","clusters":["outbound|*||large.llm.svc"],"missWeight":2}]}"#;
+        let Ok(FilterConfig::Picker(pools)) = FilterConfig::parse(json) else {
+            panic!("refused")
+        };
+        let served = |cluster: &str| {
+            let pool = pools.iter().find(|pool| pool.serves(cluster));
+            pool.map(|pool| pool.pool().to_string())
+        };
+        assert_eq!(
+            served("outbound|8000||small-a.llm.svc").as_deref(),
+            Some("small")
+        );
+        assert_eq!(
+            served("outbound|8001||large.llm.svc").as_deref(),
+            Some("large")
+        );
+        assert_eq!(served("outbound|8000||web.shop.svc"), None);
+    }
+
+    #[test]
+    fn mistakes_of_several_pools_say_which_pool() {
+        let text = problem(
+            r#"{"filter":"picker","pools":[{"pool":"a","clusters":["a"]},{"pool":"a","clusters":["b"]},
+                {"pool":"c","ranks":["10.0.0.1:8000"]},{"pool":"d","clusters":[""],"blockBytes":1}]}"#,
+        );
+        for mistake in [
+            "pools[1].pool: \"a\" twice",
+            "pools[2].clusters: nothing given",
+            "pools[3].clusters: \"\" given",
+            "pools[3].blockBytes: 1 given",
+        ] {
+            assert!(text.contains(mistake), "{mistake} is missing in: {text}");
+        }
+        assert!(problem(r#"{"filter":"picker","pools":[]}"#).contains("at least one pool"));
+        assert!(
+            problem(r#"{"filter":"picker","pools":[],"ranks":[]}"#)
+                .contains("unknown field `ranks`")
         );
     }
 }

@@ -27,9 +27,10 @@ mod hash;
 mod health;
 mod json;
 mod load;
-mod peers;
 mod membership;
 mod metrics_page;
+mod peer_loads;
+mod peers;
 mod pick;
 mod pool;
 mod prefaces;
@@ -37,10 +38,12 @@ mod prefix_index;
 mod prompt;
 mod prompt_reader;
 mod rank;
-mod role;
 mod report;
 mod reports;
+mod role;
 mod routing_headers;
+mod scrapes;
+mod seats;
 mod section;
 #[cfg(test)]
 #[cfg(not(target_arch = "wasm32"))]
@@ -59,13 +62,13 @@ pub use glob::Glob;
 pub use hash::{chain, hash_bytes};
 pub use health::{Admission, Attempt, Counts, Failure, HealthTable, Patience, Standing, Waiting};
 pub use json::{Event, JsonError, JsonScanner};
-pub use load::{Charge, LoadTable};
-pub use peers::{
-    BEAT_MS, Heard, LEASE_MS, News, Office, Peers, RankKey, SentBlock, SentBlocks, SharedMemory,
-    Stored, Totals,
-};
+pub use load::{Charge, LoadTable, RankLoad};
 pub use membership::{Condition, Member, Membership, MembershipError};
 pub use metrics_page::MetricsPage;
+pub use peers::{
+    BEAT_MS, Heard, LEASE_MS, News, Office, Peers, RankKey, SentBlock, SentBlocks, SharedMemory,
+    Span, Stored, Totals,
+};
 pub use pick::{Candidate, Reason, best_first};
 pub use pool::{Pick, Pool};
 pub use prefaces::{FRONT_FIELDS, Preface, Prefaces};
@@ -73,8 +76,9 @@ pub use prefix_index::PrefixIndex;
 pub use prompt::{Block, BodyEnd, Outcome, Prompt};
 pub use prompt_reader::PromptReader;
 pub use rank::{RankId, RankRange, rank_list};
-pub use role::{Role, RoleMatcher, RoleRules};
 pub use report::Report;
 pub use reports::{RankReport, ReportTable, ReportsError};
+pub use role::{Role, RoleMatcher, RoleRules};
 pub use routing_headers::{DESTINATION_HEADER, STRIPPED_HEADERS};
+pub use scrapes::{SCRAPE_TIMEOUT_MS, Scrapes};
 pub use section::Section;

@@ -25,33 +25,57 @@ impl Charge {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct RankLoad {
-    queued_tokens: u64,
-    in_flight: u32,
+/// Work on one rank that has not come back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RankLoad {
+    /// Tokens whose first response byte has not come yet.
+    pub queued_tokens: u64,
+    /// Requests whose stream has not ended.
+    pub in_flight: u32,
 }
 
-/// Queued tokens and requests in flight of every rank of a pool.
+impl RankLoad {
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            queued_tokens: self.queued_tokens.saturating_add(other.queued_tokens),
+            in_flight: self.in_flight.saturating_add(other.in_flight),
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            queued_tokens: self.queued_tokens.saturating_sub(other.queued_tokens),
+            in_flight: self.in_flight.saturating_sub(other.in_flight),
+        }
+    }
+}
+
+/// Queued tokens and requests in flight of every rank of a pool, of this worker and of the others.
 ///
 /// Counted at the pick, not at the response, so that a burst spreads. Queued tokens end with the first byte of
 /// the response, when prefill is over; a request in flight ends with its stream. Constant cost each.
 #[derive(Debug, Default)]
 pub struct LoadTable {
-    loads: Vec<RankLoad>,
+    own: Vec<RankLoad>,
+    others: Vec<RankLoad>,
 }
 
 impl LoadTable {
     /// Makes room for ranks up to `count`.
     pub fn grow(&mut self, count: usize) {
-        self.loads
-            .resize(self.loads.len().max(count), RankLoad::default());
+        let count = self.own.len().max(count);
+        self.own.resize(count, RankLoad::default());
+        self.others.resize(count, RankLoad::default());
     }
 
     /// Counts a request with `queued_tokens` left to prefill on `rank`.
     pub fn charge(&mut self, rank: RankId, queued_tokens: u64) -> Charge {
-        if let Some(load) = self.loads.get_mut(rank.index()) {
-            load.queued_tokens = load.queued_tokens.saturating_add(queued_tokens);
-            load.in_flight = load.in_flight.saturating_add(1);
+        let added = RankLoad {
+            queued_tokens,
+            in_flight: 1,
+        };
+        if let Some(load) = self.own.get_mut(rank.index()) {
+            *load = load.plus(added);
         }
         Charge {
             rank,
@@ -61,42 +85,66 @@ impl LoadTable {
 
     /// Ends the queued part of a charge and gives how many tokens that were; later calls give 0.
     pub fn first_byte(&mut self, charge: &mut Charge) -> u64 {
-        let tokens = std::mem::take(&mut charge.queued_tokens);
-        if let Some(load) = self.loads.get_mut(charge.rank.index()) {
-            load.queued_tokens = load.queued_tokens.saturating_sub(tokens);
-        }
-        tokens
+        let queued_tokens = std::mem::take(&mut charge.queued_tokens);
+        self.take_off(
+            charge.rank,
+            RankLoad {
+                queued_tokens,
+                in_flight: 0,
+            },
+        );
+        queued_tokens
     }
 
     /// Ends a charge whole and gives how many tokens were still queued.
-    pub fn end(&mut self, mut charge: Charge) -> u64 {
-        let tokens = self.first_byte(&mut charge);
-        if let Some(load) = self.loads.get_mut(charge.rank.index()) {
-            load.in_flight = load.in_flight.saturating_sub(1);
+    pub fn end(&mut self, charge: Charge) -> u64 {
+        let Charge {
+            rank,
+            queued_tokens,
+        } = charge;
+        let ended = RankLoad {
+            queued_tokens,
+            in_flight: 1,
+        };
+        self.take_off(rank, ended);
+        queued_tokens
+    }
+
+    /// What this worker has on `rank`.
+    #[must_use]
+    pub fn own(&self, rank: RankId) -> RankLoad {
+        self.own.get(rank.index()).copied().unwrap_or_default()
+    }
+
+    /// What all workers have on `rank`.
+    #[must_use]
+    pub fn total(&self, rank: RankId) -> RankLoad {
+        let others = self.others.get(rank.index()).copied();
+        self.own(rank).plus(others.unwrap_or_default())
+    }
+
+    /// What the other workers have on `rank` from now on.
+    pub fn set_others(&mut self, rank: RankId, load: RankLoad) {
+        if let Some(others) = self.others.get_mut(rank.index()) {
+            *others = load;
         }
-        tokens
     }
 
-    /// Tokens sent to `rank` whose first response byte has not come yet.
-    #[must_use]
-    pub fn queued_tokens(&self, rank: RankId) -> u64 {
-        self.loads
-            .get(rank.index())
-            .map_or(0, |load| load.queued_tokens)
-    }
-
-    /// Requests on `rank` whose stream has not ended.
-    #[must_use]
-    pub fn in_flight(&self, rank: RankId) -> u32 {
-        self.loads
-            .get(rank.index())
-            .map_or(0, |load| load.in_flight)
+    fn take_off(&mut self, rank: RankId, ended: RankLoad) {
+        if let Some(load) = self.own.get_mut(rank.index()) {
+            *load = load.minus(ended);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of(loads: &LoadTable, rank: RankId) -> (u64, u32) {
+        let load = loads.total(rank);
+        (load.queued_tokens, load.in_flight)
+    }
 
     #[test]
     fn a_charge_counts_until_its_first_byte_and_its_end() {
@@ -105,13 +153,13 @@ mod tests {
         let rank = RankId(1);
         let mut first = loads.charge(rank, 700);
         let second = loads.charge(rank, 50);
-        assert_eq!((loads.queued_tokens(rank), loads.in_flight(rank)), (750, 2));
+        assert_eq!(of(&loads, rank), (750, 2));
         assert_eq!(loads.first_byte(&mut first), 700);
         assert_eq!(loads.first_byte(&mut first), 0);
-        assert_eq!((loads.queued_tokens(rank), loads.in_flight(rank)), (50, 2));
+        assert_eq!(of(&loads, rank), (50, 2));
         assert_eq!((loads.end(first), loads.end(second)), (0, 50));
-        assert_eq!((loads.queued_tokens(rank), loads.in_flight(rank)), (0, 0));
-        assert_eq!(loads.in_flight(RankId(0)), 0);
+        assert_eq!(of(&loads, rank), (0, 0));
+        assert_eq!(of(&loads, RankId(0)).1, 0);
     }
 
     #[test]
@@ -121,10 +169,7 @@ mod tests {
         let charge = loads.charge(RankId(0), 70);
         assert_eq!((charge.rank(), charge.queued_tokens()), (RankId(0), 70));
         assert_eq!(loads.end(charge), 70);
-        assert_eq!(
-            (loads.queued_tokens(RankId(0)), loads.in_flight(RankId(0))),
-            (0, 0)
-        );
+        assert_eq!(of(&loads, RankId(0)), (0, 0));
     }
 
     #[test]
@@ -134,15 +179,9 @@ mod tests {
         let charge = loads.charge(RankId(1), 5);
         loads.grow(9);
         loads.grow(1);
-        assert_eq!(
-            (loads.queued_tokens(RankId(1)), loads.in_flight(RankId(1))),
-            (5, 1)
-        );
+        assert_eq!(of(&loads, RankId(1)), (5, 1));
         loads.end(charge);
-        assert_eq!(
-            (loads.queued_tokens(RankId(1)), loads.in_flight(RankId(1))),
-            (0, 0)
-        );
+        assert_eq!(of(&loads, RankId(1)), (0, 0));
     }
 
     #[test]
@@ -153,13 +192,10 @@ mod tests {
             loads.charge(RankId(0), u64::MAX),
             loads.charge(RankId(0), 5),
         );
-        assert_eq!(loads.queued_tokens(RankId(0)), u64::MAX);
+        assert_eq!(of(&loads, RankId(0)).0, u64::MAX);
         loads.end(first);
         loads.end(second);
-        assert_eq!(
-            (loads.queued_tokens(RankId(0)), loads.in_flight(RankId(0))),
-            (0, 0)
-        );
+        assert_eq!(of(&loads, RankId(0)), (0, 0));
     }
 
     #[test]
@@ -167,14 +203,27 @@ mod tests {
         let mut loads = LoadTable::default();
         loads.grow(3);
         let charge = loads.charge(RankId(3), 10);
-        assert_eq!(
-            (loads.queued_tokens(RankId(3)), loads.in_flight(RankId(3))),
-            (0, 0)
-        );
+        assert_eq!(of(&loads, RankId(3)), (0, 0));
         assert_eq!(loads.end(charge), 10);
-        assert_eq!(
-            (loads.queued_tokens(RankId(3)), loads.in_flight(RankId(3))),
-            (0, 0)
-        );
+        assert_eq!(of(&loads, RankId(3)), (0, 0));
+    }
+
+    #[test]
+    fn what_others_have_counts_beside_ones_own_until_it_is_said_anew() {
+        let mut loads = LoadTable::default();
+        loads.grow(2);
+        let rank = RankId(1);
+        let charge = loads.charge(rank, 70);
+        for (others, expected) in [((500, 3), (570, 4)), ((0, 1), (70, 2)), ((0, 0), (70, 1))] {
+            let load = RankLoad {
+                queued_tokens: others.0,
+                in_flight: others.1,
+            };
+            loads.set_others(rank, load);
+            assert_eq!(of(&loads, rank), expected);
+            assert_eq!(loads.own(rank).queued_tokens, 70);
+        }
+        loads.end(charge);
+        assert_eq!(of(&loads, rank), (0, 0));
     }
 }

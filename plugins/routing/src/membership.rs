@@ -87,6 +87,13 @@ impl Membership {
         }
     }
 
+    /// These members, for tests.
+    #[cfg(test)]
+    pub(crate) fn from_members(mut members: Vec<Member>) -> Self {
+        members.sort_unstable_by_key(|member| member.address);
+        Self { members }
+    }
+
     /// The ranks, by rising address.
     #[must_use]
     pub fn members(&self) -> &[Member] {

@@ -20,7 +20,7 @@ mod segment;
 mod shared_memory;
 
 pub use lease::{BEAT_MS, LEASE_MS};
-pub use news::{News, RankKey, SentBlock, SentBlocks, Totals};
+pub use news::{News, RankKey, SentBlock, SentBlocks, Span, Totals};
 pub use office::Office;
 pub use peer::Heard;
 pub use shared_memory::{SharedMemory, Stored};
@@ -81,7 +81,7 @@ impl Peers {
         &mut self,
         memory: &mut impl SharedMemory,
         now_ms: u64,
-        heard: &mut impl FnMut(Heard<'_>),
+        heard: &mut dyn FnMut(Heard<'_>),
     ) {
         let is_early = |last_ms: u64| (last_ms..last_ms.saturating_add(BEAT_MS)).contains(&now_ms);
         if self.last_beat_ms.is_some_and(is_early) {
@@ -114,7 +114,7 @@ impl Peers {
         version: Option<u32>,
         lease: Lease,
         now_ms: u64,
-        heard: &mut impl FnMut(Heard<'_>),
+        heard: &mut dyn FnMut(Heard<'_>),
     ) {
         self.grow(slot);
         let Some(peer) = self.peers.get_mut(usize::from(slot)) else {
@@ -133,14 +133,14 @@ impl Peers {
     }
 
     /// Reads what the others told since the last time. Cost: 0.1 us for each other VM where there is nothing new.
-    pub fn hear(&mut self, memory: &mut impl SharedMemory, heard: &mut impl FnMut(Heard<'_>)) {
+    pub fn hear(&mut self, memory: &mut impl SharedMemory, heard: &mut dyn FnMut(Heard<'_>)) {
         for peer in &mut self.peers {
             peer.hear(memory, heard);
         }
     }
 
     /// Reads a few older segments for their prompts; to be called at each tick.
-    pub fn catch_up(&mut self, memory: &impl SharedMemory, heard: &mut impl FnMut(Heard<'_>)) {
+    pub fn catch_up(&mut self, memory: &impl SharedMemory, heard: &mut dyn FnMut(Heard<'_>)) {
         let behind = self.peers.iter_mut().find(|peer| peer.is_behind());
         if let Some(peer) = behind {
             peer.catch_up(memory, CAUGHT_UP_AT_ONCE, heard);
@@ -148,9 +148,11 @@ impl Peers {
     }
 
     /// Forgets what was heard, to hear it again with the next beat: there is someone new to listen.
-    pub fn start_over(&mut self) {
+    pub fn start_over(&mut self, heard: &mut dyn FnMut(Heard<'_>)) {
         self.last_beat_ms = None;
-        self.peers.iter_mut().for_each(Peer::start_over);
+        for peer in &mut self.peers {
+            peer.start_over(heard);
+        }
     }
 
     /// How many requests this VM holds from now on.
@@ -168,14 +170,14 @@ impl Peers {
         self.outbox.prompt(key, blocks);
     }
 
-    /// A rank failed a request, in the way of `code`.
-    pub fn failed(&mut self, key: RankKey, code: u8, at_ms: u64) {
-        self.outbox.failed(key, code, at_ms);
+    /// An attempt on a rank failed, in the way of `code`.
+    pub fn failed(&mut self, key: RankKey, code: u8, span: Span) {
+        self.outbox.failed(key, code, span);
     }
 
-    /// A rank answered a request that waited so long.
-    pub fn answered(&mut self, key: RankKey, waited_ms: u32, at_ms: u64) {
-        self.outbox.answered(key, waited_ms, at_ms);
+    /// A rank answered, which was not expected of it.
+    pub fn answered(&mut self, key: RankKey, span: Span) {
+        self.outbox.answered(key, span);
     }
 
     /// Lets the others see what was told since the last time; to be called at the end of each callback.

@@ -3,9 +3,18 @@
 use std::net::SocketAddr;
 
 use crate::{
-    BodyEnd, Candidate, Charge, Config, Cost, LoadTable, PrefixIndex, Prompt, RankId, Reason,
-    best_first, hash_bytes,
+    Admission, BodyEnd, Candidate, Charge, Config, Cost, HealthTable, LoadTable, Membership,
+    PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, SentBlock, best_first, hash_bytes,
 };
+
+use crate::peer_loads::PeerLoads;
+use crate::seats::{Seat, Seats};
+
+mod healthy;
+mod heard;
+mod reported;
+
+use reported::Reported;
 
 /// The decision for one request.
 #[derive(Debug)]
@@ -22,38 +31,40 @@ pub struct Pick {
     pub matched_tokens: u64,
     /// What the request counts on the rank until it is handed back to the pool.
     pub charge: Charge,
+    /// Blocks that are news for the other workers.
+    pub sent: Vec<SentBlock>,
 }
 
-/// A rank's place; kept when the rank leaves, so that charges on it stay meaningful.
-#[derive(Clone, Copy, Debug)]
-struct Seat {
-    address: SocketAddr,
-    address_hash: u64,
-    is_listed: bool,
-}
-
-/// One pool: its ranks, their prefixes and their load. Everything is bounded by the configuration.
+/// One pool: its ranks, their prefixes, their load, their health. Everything is bounded by the configuration.
 #[derive(Debug)]
 pub struct Pool {
     config: Config,
-    seats: Vec<Seat>,
+    key: u64,
+    seats: Seats,
     index: PrefixIndex,
     loads: LoadTable,
+    peer_loads: PeerLoads,
+    health: HealthTable,
+    reported: Reported,
     depths: Vec<u32>,
 }
 
 impl Pool {
-    /// A pool that knows nothing yet.
+    /// A pool that knows nothing yet but the ranks of its configuration.
     #[must_use]
     pub fn new(config: Config) -> Self {
         let mut pool = Self {
             index: PrefixIndex::new(config.max_index_blocks()),
+            key: hash_bytes(config.pool().as_bytes()),
             config,
-            seats: Vec::new(),
+            seats: Seats::default(),
             loads: LoadTable::default(),
+            peer_loads: PeerLoads::default(),
+            health: HealthTable::default(),
+            reported: Reported::default(),
             depths: Vec::new(),
         };
-        pool.seat_ranks();
+        pool.list(&Membership::from_static(pool.config.ranks()));
         pool
     }
 
@@ -66,8 +77,13 @@ impl Pool {
         if !keeps_index {
             self.index = PrefixIndex::new(config.max_index_blocks());
         }
+        let keeps_ranks = config.is_discovered() && self.config.is_discovered();
         self.config = config;
-        self.seat_ranks();
+        if keeps_ranks {
+            self.set_capacities();
+        } else {
+            self.list(&Membership::from_static(self.config.ranks()));
+        }
     }
 
     /// The configuration in force.
@@ -76,24 +92,52 @@ impl Pool {
         &self.config
     }
 
+    /// What all workers call this pool by.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// The pool has these ranks from now on. Ranks that stay keep what is known of them, and so do those that left while
+    /// requests are on them.
+    pub fn list(&mut self, membership: &Membership) {
+        let loads = &self.loads;
+        let is_idle = |rank| loads.total(rank) == RankLoad::default();
+        let comers = self.seats.list(membership, is_idle);
+        self.loads.grow(self.seats.len());
+        for rank in comers {
+            self.seat(rank);
+        }
+        self.set_capacities();
+    }
+
+    /// How many ranks are listed.
+    #[must_use]
+    pub fn listed(&self) -> usize {
+        self.seats.all().filter(|(_, seat)| seat.is_listed).count()
+    }
+
     /// Picks for a request and counts it; `None` when the pool has no rank.
     ///
     /// `prompt` is what was read, if anything; `seed` spreads requests that have none. Cost: one probe per block
-    /// and three passes over the ranks.
-    pub fn pick(&mut self, prompt: Option<&Prompt>, seed: u64) -> Option<Pick> {
+    /// and some passes over the ranks.
+    pub fn pick(&mut self, prompt: Option<&Prompt>, seed: u64, now_ms: u64) -> Option<Pick> {
         let prompt = prompt.filter(|prompt| prompt.body_end != BodyEnd::Unreadable);
         let blocks = prompt.map_or(&[][..], |prompt| &prompt.blocks);
         self.index.match_depths(
             blocks.iter().map(|block| block.chain_hash),
             &mut self.depths,
         );
-        let candidates = self.candidates(prompt);
+        let candidates = self.candidates(prompt, now_ms);
         let order = best_first(&candidates, prompt.map_or(seed, |prompt| prompt.anchor));
         let best = *order.first()?;
         let matched_tokens = self.matched_tokens(prompt, best);
         let prompt_tokens = prompt.map_or(0, Prompt::tokens);
-        let cost = self.cost(prompt, best);
-        self.remember(best, prompt);
+        let cost = self.cost(prompt, best, 0);
+        let sent = self.remember(best, prompt);
+        let queued_tokens = prompt_tokens.saturating_sub(matched_tokens);
+        let charge = self.loads.charge(best, queued_tokens);
+        self.reported.note_load(best, self.loads.total(best));
         Some(Pick {
             ranks: order
                 .iter()
@@ -103,15 +147,14 @@ impl Pool {
             cost,
             prompt_tokens,
             matched_tokens,
-            charge: self
-                .loads
-                .charge(best, prompt_tokens.saturating_sub(matched_tokens)),
+            charge,
+            sent,
         })
     }
 
-    /// Notes what a request that was picked for was found to hold once all of it was read.
-    pub fn learn(&mut self, charge: &Charge, prompt: &Prompt) {
-        self.remember(charge.rank(), Some(prompt));
+    /// Notes what a request that was picked for was found to hold once all of it was read; gives what is news.
+    pub fn learn(&mut self, charge: &Charge, prompt: &Prompt) -> Vec<SentBlock> {
+        self.remember(charge.rank(), Some(prompt))
     }
 
     /// Notes the first byte of a response; gives the tokens that are no longer queued.
@@ -124,48 +167,118 @@ impl Pool {
         self.loads.end(charge)
     }
 
-    /// Queued tokens and requests in flight of a rank, by its address.
+    /// Moves a request to the rank that serves it, where Envoy sent it on to a fallback; `None` when the pool does not
+    /// know that rank, and then the request counts nowhere.
+    ///
+    /// What the rank does not hold of the prompt is queued on it: the tokens of the first pick no longer say how much.
+    pub fn serve(
+        &mut self,
+        charge: Charge,
+        address: SocketAddr,
+        prompt: Option<&Prompt>,
+    ) -> Option<(Charge, Vec<SentBlock>)> {
+        let still_queued = self.loads.end(charge) > 0;
+        let rank = self.seats.rank_of(crate::seats::address_hash(address))?;
+        let blocks = prompt.map_or(&[][..], |prompt| &prompt.blocks);
+        let hashes = blocks.iter().map(|block| block.chain_hash);
+        self.index.match_depths(hashes, &mut self.depths);
+        let matched_tokens = self.matched_tokens(prompt, rank);
+        let uncached = prompt
+            .map_or(0, Prompt::tokens)
+            .saturating_sub(matched_tokens);
+        let sent = self.remember(rank, prompt);
+        let queued_tokens = if still_queued { uncached } else { 0 };
+        Some((self.loads.charge(rank, queued_tokens), sent))
+    }
+
+    /// The address that a charge counts on.
+    #[must_use]
+    pub fn address_of(&self, charge: &Charge) -> Option<SocketAddr> {
+        self.address(charge.rank())
+    }
+
+    /// What this worker has on the rank of a charge, and what all workers call that rank by.
+    #[must_use]
+    pub fn own_load(&self, rank: RankId) -> Option<(RankKey, RankLoad)> {
+        Some((self.rank_key(rank)?, self.loads.own(rank)))
+    }
+
+    /// What all workers call a rank by.
+    #[must_use]
+    pub fn rank_key(&self, rank: RankId) -> Option<RankKey> {
+        let seat = self.seats.get(rank)?;
+        Some(RankKey {
+            pool: self.key,
+            rank: seat.address_hash,
+        })
+    }
+
+    /// Queued tokens and requests in flight of a rank over all workers, by its address.
     #[must_use]
     pub fn load(&self, address: SocketAddr) -> Option<(u64, u32)> {
-        let rank = self.rank(address)?;
-        Some((self.loads.queued_tokens(rank), self.loads.in_flight(rank)))
+        let rank = self.seats.rank_of(crate::seats::address_hash(address))?;
+        let load = self.loads.total(rank);
+        Some((load.queued_tokens, load.in_flight))
     }
 
-    /// From now on the rank is believed to hold the prompt.
-    fn remember(&mut self, rank: RankId, prompt: Option<&Prompt>) {
-        let Some(prompt) = prompt else { return };
+    /// From now on the rank is believed to hold the prompt; gives the blocks that are news.
+    fn remember(&mut self, rank: RankId, prompt: Option<&Prompt>) -> Vec<SentBlock> {
+        let mut blocks = prompt.map_or(Vec::new(), |prompt| self.sent_blocks(prompt));
+        let young = self.index.insert(rank, &blocks);
+        blocks.drain(..young.min(blocks.len()));
+        blocks
+    }
+
+    fn sent_blocks(&self, prompt: &Prompt) -> Vec<SentBlock> {
         let unit_bytes = u32::try_from(self.config.block_bytes()).unwrap_or(u32::MAX);
-        let start = |position: usize| {
-            let before = position
-                .checked_sub(1)
-                .and_then(|last| prompt.blocks.get(last));
-            let bytes = before.map_or(0, |block| block.end_bytes);
-            bytes.checked_div(unit_bytes).unwrap_or(bytes)
-        };
-        let hashes: Vec<u64> = prompt.blocks.iter().map(|block| block.chain_hash).collect();
-        self.index.insert_sized(rank, &hashes, start);
+        let ends = prompt.blocks.iter().map(|block| block.end_bytes);
+        let starts = std::iter::once(0).chain(ends);
+        let sent = prompt
+            .blocks
+            .iter()
+            .zip(starts)
+            .map(|(block, start_bytes)| SentBlock {
+                chain_hash: block.chain_hash,
+                start: start_bytes.checked_div(unit_bytes).unwrap_or(start_bytes),
+            });
+        sent.collect()
     }
 
-    fn candidates(&self, prompt: Option<&Prompt>) -> Vec<Candidate> {
-        let seated = (0..=u16::MAX).map(RankId).zip(&self.seats);
-        let listed = seated.filter(|(_, seat)| seat.is_listed);
-        listed
-            .map(|(rank, seat)| Candidate {
-                rank,
+    /// The ranks that may be picked, priced. Loads that ranks report count only where all of them have reported:
+    /// a rank of which less is known must not look idle.
+    fn candidates(&self, prompt: Option<&Prompt>, now_ms: u64) -> Vec<Candidate> {
+        let destinations: Vec<(RankId, &Seat)> = self.seats.destinations().collect();
+        let standing = |rank: RankId| {
+            let in_flight = self.loads.total(rank).in_flight;
+            (self.health.standing(rank, now_ms), in_flight)
+        };
+        let admission = Admission::of(destinations.iter().map(|(rank, _)| standing(*rank)));
+        let admitted = destinations.iter().filter(|(rank, _)| {
+            let (standing, in_flight) = standing(*rank);
+            admission.takes(standing, in_flight)
+        });
+        let foreign = |rank| self.reported.foreign(rank, now_ms);
+        let all_reported = admitted.clone().all(|(rank, _)| foreign(*rank).is_some());
+        let price = |(rank, seat): &(RankId, &Seat)| {
+            let foreign = foreign(*rank).filter(|_| all_reported).unwrap_or(0);
+            Candidate {
+                rank: *rank,
                 pod: seat.address.ip(),
                 address_hash: seat.address_hash,
-                cost_seconds: self.cost(prompt, rank).total_seconds(),
-            })
-            .collect()
+                cost_seconds: self.cost(prompt, *rank, foreign).total_seconds(),
+            }
+        };
+        admitted.map(price).collect()
     }
 
-    fn cost(&self, prompt: Option<&Prompt>, rank: RankId) -> Cost {
+    fn cost(&self, prompt: Option<&Prompt>, rank: RankId, foreign: u32) -> Cost {
         let tokens = prompt.map_or(0, Prompt::tokens);
         let uncached = tokens.saturating_sub(self.matched_tokens(prompt, rank));
+        let load = self.loads.total(rank);
         self.config.weights().cost(
-            self.loads.queued_tokens(rank),
+            load.queued_tokens,
             uncached,
-            self.loads.in_flight(rank),
+            load.in_flight.saturating_add(foreign),
         )
     }
 
@@ -177,53 +290,29 @@ impl Pool {
     }
 
     fn address(&self, rank: RankId) -> Option<SocketAddr> {
-        self.seats.get(rank.index()).map(|seat| seat.address)
+        self.seats.get(rank).map(|seat| seat.address)
     }
 
-    fn rank(&self, address: SocketAddr) -> Option<RankId> {
-        let place = self.seats.iter().position(|seat| seat.address == address)?;
-        u16::try_from(place).ok().map(RankId)
+    /// A rank takes its seat: what was known of the one before it is forgotten, and what others have on it counts.
+    fn seat(&mut self, rank: RankId) {
+        let Some(seat) = self.seats.get(rank) else {
+            return;
+        };
+        self.index.forget(rank);
+        self.health.seat(rank, seat.address_hash, seat.address.ip());
+        self.reported.seat(rank);
+        self.loads
+            .set_others(rank, self.peer_loads.of(seat.address_hash));
     }
 
-    /// Gives every rank of the configuration a seat, first its old one, then a free one, then a new one.
-    fn seat_ranks(&mut self) {
-        for seat in &mut self.seats {
-            seat.is_listed = self.config.ranks().contains(&seat.address);
-        }
-        for address in self.config.ranks().to_vec() {
-            if self.rank(address).is_none() {
-                self.seat(address);
-            }
-        }
-        self.loads.grow(self.seats.len());
+    fn set_capacities(&mut self) {
         let places = u16::try_from(self.seats.len()).unwrap_or(u16::MAX);
         for rank in (0..places).map(RankId) {
-            self.index
-                .set_capacity(rank, self.config.rank_capacity_blocks());
+            let reported = self.reported.capacity_tokens(rank);
+            let blocks = reported.map(|tokens| self.config.blocks_of(tokens));
+            let blocks = blocks.unwrap_or(self.config.rank_capacity_blocks());
+            self.index.set_capacity(rank, blocks);
         }
-    }
-
-    fn seat(&mut self, address: SocketAddr) {
-        let address_hash = hash_bytes(address.to_string().as_bytes());
-        let seat = Seat {
-            address,
-            address_hash,
-            is_listed: true,
-        };
-        let place = self.free_seat().map_or(self.seats.len(), RankId::index);
-        match self.seats.get_mut(place) {
-            Some(old) => *old = seat,
-            None => self.seats.push(seat),
-        }
-    }
-
-    /// A seat whose rank has left and that no charge refers to; what the index knew of it is forgotten.
-    fn free_seat(&mut self) -> Option<RankId> {
-        let mut seated = (0..=u16::MAX).map(RankId).zip(&self.seats);
-        let (rank, _) =
-            seated.find(|(rank, seat)| !seat.is_listed && self.loads.in_flight(*rank) == 0)?;
-        self.index.forget(rank);
-        Some(rank)
     }
 }
 

@@ -11,8 +11,11 @@
 
 mod slots;
 
-use crate::RankId;
+use crate::{RankId, SentBlock};
 use slots::Slots;
+
+/// A block used again becomes younger once that gains so much of the capacity: the cache is a sixteenth less exact.
+const YOUNG_SHARE: u32 = 16;
 
 /// What a rank has been sent, counted in blocks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,41 +101,41 @@ impl PrefixIndex {
     }
 
     /// Notes that `rank`, which has to be known, is sent a prompt of these blocks; each is there once.
-    pub fn insert(&mut self, rank: RankId, blocks: &[u64]) {
-        self.insert_sized(rank, blocks, |position| {
-            u32::try_from(position).unwrap_or(u32::MAX)
-        });
-    }
-
-    /// As [`insert`](Self::insert), for blocks of unequal size: `start` gives how many blocks of the size that
-    /// capacities are counted in stand before a position, and never falls.
-    pub fn insert_sized(&mut self, rank: RankId, blocks: &[u64], start: impl Fn(usize) -> u32) {
+    ///
+    /// Gives how many of the first blocks were there and so young that they were left as they are: a block that is
+    /// used again within a sixteenth of the capacity does not become younger. That spares most of the work of a
+    /// conversation that goes on, here and in every other VM that is told of it.
+    pub fn insert(&mut self, rank: RankId, blocks: &[SentBlock]) -> usize {
         let Some(clock) = self.clocks.get(rank.index()).copied() else {
-            return;
+            return 0;
         };
-        let held = blocks
+        let held: Vec<u32> = blocks
             .iter()
-            .take_while(|&&hash| self.holds(rank, hash))
-            .count();
-        let fresh = start(blocks.len()).saturating_sub(start(held));
+            .map_while(|block| self.touched(rank, block.chain_hash))
+            .collect();
+        let fresh = end(blocks).saturating_sub(end(blocks.get(..held.len()).unwrap_or_default()));
+        let fresh = if held.is_empty() { span(blocks) } else { fresh };
         let now = clock.inserted.wrapping_add(fresh);
         if let Some(clock) = self.clocks.get_mut(rank.index()) {
             clock.inserted = now;
         }
-        let starts = (0..).map(start);
+        let gain = |(block, touched): &(&SentBlock, &u32)| {
+            now.wrapping_sub(block.start).wrapping_sub(**touched) <= clock.capacity / YOUNG_SHARE
+        };
+        let young = blocks.iter().zip(&held).take_while(gain).count();
         let fitting = blocks
             .iter()
-            .zip(starts)
-            .take_while(|(_, start)| *start < clock.capacity);
-        for (&hash, start) in fitting {
+            .take_while(|block| block.start < clock.capacity);
+        for block in fitting.skip(young) {
             let holder = Holder {
                 rank: rank.0,
                 life: clock.life,
-                touched: now.wrapping_sub(start),
+                touched: now.wrapping_sub(block.start),
             };
-            self.slots.touch(hash, holder, &self.clocks);
+            self.slots.touch(block.chain_hash, holder, &self.clocks);
         }
-        (held..blocks.len()).for_each(|_| self.slots.sweep(&self.clocks));
+        (held.len()..blocks.len()).for_each(|_| self.slots.sweep(&self.clocks));
+        young
     }
 
     /// Blocks in memory, dead ones included.
@@ -151,12 +154,31 @@ impl PrefixIndex {
         youth(&self.clocks, holder) > 0
     }
 
-    fn holds(&self, rank: RankId, hash: u64) -> bool {
-        self.slots
-            .holders(hash)
-            .iter()
-            .any(|holder| holder.rank == rank.0 && self.is_alive(holder))
+    /// When `rank` was last sent a block that it still holds.
+    fn touched(&self, rank: RankId, hash: u64) -> Option<u32> {
+        let holders = self.slots.holders(hash).iter();
+        let own = holders.filter(|holder| holder.rank == rank.0);
+        own.filter(|holder| self.is_alive(holder))
+            .map(|holder| holder.touched)
+            .next()
     }
+}
+
+/// Where the last of these blocks ends, in blocks of the size that capacities are counted in. Its own size is taken
+/// for that of the block before it, which is right but where the size doubles.
+fn end(blocks: &[SentBlock]) -> u32 {
+    let last = blocks.last().map_or(0, |block| block.start);
+    let before = blocks.iter().rev().nth(1).map(|block| block.start);
+    let size = before.map_or(1, |before| last.saturating_sub(before));
+    blocks
+        .last()
+        .map_or(0, |_| last.saturating_add(size.max(1)))
+}
+
+/// How far these blocks reach.
+fn span(blocks: &[SentBlock]) -> u32 {
+    let first = blocks.first().map_or(0, |block| block.start);
+    end(blocks).saturating_sub(first)
 }
 
 fn youth(clocks: &[RankClock], holder: &Holder) -> u32 {

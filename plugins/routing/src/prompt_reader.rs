@@ -65,6 +65,13 @@ impl PromptReader {
         self.seen_bytes
     }
 
+    /// Whether the answer is to be streamed, as far as the body was read. Then its first byte comes when the prompt has
+    /// been prefilled, and not when all of it has been generated.
+    #[must_use]
+    pub fn is_streamed(&self) -> bool {
+        self.reading.is_streamed()
+    }
+
     /// Whether nothing more can be learnt from the body.
     #[must_use]
     pub fn is_unreadable(&self) -> bool {

@@ -203,7 +203,8 @@ fn a_pick_is_pinned() {
         ..RawConfig::default()
     };
     let mut pool = Config::try_from(raw).map(Pool::new);
-    let pick = |prompt: Option<&Prompt>| pool.as_mut().ok().and_then(|pool| pool.pick(prompt, 42));
+    let pick =
+        |prompt: Option<&Prompt>| pool.as_mut().ok().and_then(|pool| pool.pick(prompt, 42, 0));
     let prompts = [30, 60].map(|lines| {
         read(
             Endpoint::Completions,

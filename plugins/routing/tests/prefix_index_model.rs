@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use routing::{PrefixIndex, RankId, chain};
+use routing::{PrefixIndex, RankId, SentBlock, chain};
 
 const RANKS: u16 = 3;
 /// More blocks than all prompts together have.
@@ -48,6 +48,13 @@ fn blocks(prompt: &[u8]) -> Vec<u64> {
     chained.collect()
 }
 
+fn sent(prompt: &[u8]) -> Vec<SentBlock> {
+    let hashes = (0..).zip(blocks(prompt));
+    hashes
+        .map(|(start, chain_hash)| SentBlock { chain_hash, start })
+        .collect()
+}
+
 /// What one rank holds: every block with the clock of its last use.
 #[derive(Clone, Default)]
 struct Twin {
@@ -70,7 +77,19 @@ impl Twin {
     fn insert(&mut self, blocks: &[u64]) {
         let fresh = blocks.len() - self.depth(blocks);
         self.clock += i64::try_from(fresh).unwrap_or(0);
-        for (position, hash) in (0..).zip(blocks) {
+        let is_young = |(position, hash): &(i64, &u64)| {
+            self.clock - position - self.touched[*hash] <= self.capacity / 16
+        };
+        // As the blocks stood before, so it is asked before the clock moves on.
+        let old = self.clock - i64::try_from(fresh).unwrap_or(0);
+        let held = blocks.iter().take_while(|hash| {
+            self.touched
+                .get(hash)
+                .is_some_and(|touched| old - touched < self.capacity)
+        });
+        let held = held.count();
+        let young = (0..).zip(blocks).take(held).take_while(is_young).count();
+        for (position, hash) in (0..).zip(blocks).skip(young) {
             self.touched.insert(*hash, self.clock - position);
         }
     }
@@ -98,7 +117,7 @@ impl Both {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Insert(rank, prompt) => {
-                self.index.insert(RankId(*rank), &blocks(prompt));
+                self.index.insert(RankId(*rank), &sent(prompt));
                 self.twins[usize::from(*rank)].insert(&blocks(prompt));
             }
             Step::Forget(rank) => {

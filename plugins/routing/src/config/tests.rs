@@ -1,4 +1,5 @@
 use super::*;
+use crate::ConfigError;
 
 /// The mistakes in the picker's configuration with these fields, a rank among them.
 fn mistakes(fields: &str) -> Vec<ConfigError> {

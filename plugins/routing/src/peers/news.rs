@@ -54,24 +54,31 @@ pub enum News<'a> {
         /// The blocks, first to last.
         blocks: SentBlocks<'a>,
     },
-    /// A rank failed a request.
+    /// An attempt on a rank failed.
     Failed {
         /// The rank.
         key: RankKey,
         /// How: the code of a failure.
         code: u8,
-        /// When, in milliseconds since the epoch.
-        at_ms: u64,
+        /// From when to when.
+        span: Span,
     },
-    /// A rank that was not plainly healthy answered, or the first byte of a long wait came.
+    /// A rank answered, and that was not expected of it.
     Answered {
         /// The rank.
         key: RankKey,
-        /// How long the request waited.
-        waited_ms: u32,
-        /// When, in milliseconds since the epoch.
-        at_ms: u64,
+        /// From the pick to the first byte.
+        span: Span,
     },
+}
+
+/// From when to when, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The beginning.
+    pub from_ms: u64,
+    /// The end.
+    pub to_ms: u64,
 }
 
 /// Blocks as they stand in an event: borrowed, because most are read once.
@@ -138,18 +145,22 @@ pub(crate) fn write_prompt(bytes: &mut Vec<u8>, key: RankKey, blocks: &[SentBloc
     }
 }
 
-/// Writes that a rank failed a request.
-pub(crate) fn write_failed(bytes: &mut Vec<u8>, key: RankKey, code: u8, at_ms: u64) {
+/// Writes that an attempt on a rank failed.
+pub(crate) fn write_failed(bytes: &mut Vec<u8>, key: RankKey, code: u8, span: Span) {
     write_head(bytes, FAILED, key);
     bytes.push(code);
-    bytes.extend_from_slice(&at_ms.to_le_bytes());
+    write_span(bytes, span);
 }
 
 /// Writes that a rank answered.
-pub(crate) fn write_answered(bytes: &mut Vec<u8>, key: RankKey, waited_ms: u32, at_ms: u64) {
+pub(crate) fn write_answered(bytes: &mut Vec<u8>, key: RankKey, span: Span) {
     write_head(bytes, ANSWERED, key);
-    bytes.extend_from_slice(&waited_ms.to_le_bytes());
-    bytes.extend_from_slice(&at_ms.to_le_bytes());
+    write_span(bytes, span);
+}
+
+fn write_span(bytes: &mut Vec<u8>, span: Span) {
+    bytes.extend_from_slice(&span.from_ms.to_le_bytes());
+    bytes.extend_from_slice(&span.to_ms.to_le_bytes());
 }
 
 fn write_head(bytes: &mut Vec<u8>, tag: u8, key: RankKey) {
@@ -178,14 +189,20 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
         FAILED => News::Failed {
             key: key(wire)?,
             code: wire.u8()?,
-            at_ms: wire.u64()?,
+            span: span(wire)?,
         },
         ANSWERED => News::Answered {
             key: key(wire)?,
-            waited_ms: wire.u32()?,
-            at_ms: wire.u64()?,
+            span: span(wire)?,
         },
         _ => return None,
+    })
+}
+
+fn span(wire: &mut Wire<'_>) -> Option<Span> {
+    Some(Span {
+        from_ms: wire.u64()?,
+        to_ms: wire.u64()?,
     })
 }
 
@@ -214,8 +231,12 @@ mod tests {
         write_load(&mut bytes, KEY, 700, 5);
         let blocks = [(11, 0), (12, 1)].map(|(chain_hash, start)| SentBlock { chain_hash, start });
         write_prompt(&mut bytes, KEY, &blocks);
-        write_failed(&mut bytes, KEY, 2, 1000);
-        write_answered(&mut bytes, KEY, 30, 2000);
+        let span = Span {
+            from_ms: 1000,
+            to_ms: 1030,
+        };
+        write_failed(&mut bytes, KEY, 2, span);
+        write_answered(&mut bytes, KEY, span);
         bytes
     }
 
@@ -240,10 +261,10 @@ mod tests {
                 } => {
                     format!("{} {} {queued_tokens} {in_flight}", key.pool, key.rank)
                 }
-                News::Failed { code, at_ms, .. } => format!("failed {code} {at_ms}"),
-                News::Answered {
-                    waited_ms, at_ms, ..
-                } => format!("answered {waited_ms} {at_ms}"),
+                News::Failed { code, span, .. } => {
+                    format!("failed {code} {} {}", span.from_ms, span.to_ms)
+                }
+                News::Answered { span, .. } => format!("answered {} {}", span.from_ms, span.to_ms),
             })
             .collect()
     }
@@ -252,8 +273,8 @@ mod tests {
         "1 2 3",
         "3 4 700 5",
         "4 [(11, 0), (12, 1)]",
-        "failed 2 1000",
-        "answered 30 2000",
+        "failed 2 1000 1030",
+        "answered 1000 1030",
     ];
 
     #[test]

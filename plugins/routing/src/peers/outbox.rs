@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::news::{self, BLOCKS_PER_EVENT, RankKey, SentBlock, Totals};
+use super::news::{self, BLOCKS_PER_EVENT, RankKey, SentBlock, Span, Totals};
 use super::segment::{self, SEGMENT_BYTES, segment_key};
 use super::shared_memory::SharedMemory;
 
@@ -102,14 +102,14 @@ impl Outbox {
         }
     }
 
-    /// A rank failed a request.
-    pub(crate) fn failed(&mut self, key: RankKey, code: u8, at_ms: u64) {
-        self.append(|bytes| news::write_failed(bytes, key, code, at_ms));
+    /// An attempt on a rank failed.
+    pub(crate) fn failed(&mut self, key: RankKey, code: u8, span: Span) {
+        self.append(|bytes| news::write_failed(bytes, key, code, span));
     }
 
     /// A rank answered.
-    pub(crate) fn answered(&mut self, key: RankKey, waited_ms: u32, at_ms: u64) {
-        self.append(|bytes| news::write_answered(bytes, key, waited_ms, at_ms));
+    pub(crate) fn answered(&mut self, key: RankKey, span: Span) {
+        self.append(|bytes| news::write_answered(bytes, key, span));
     }
 
     /// Lets the others see what was told since the last time.

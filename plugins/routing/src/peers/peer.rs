@@ -19,7 +19,7 @@ pub enum Heard<'a> {
         /// The slot.
         slot: u16,
         /// What.
-        event: News<'a>,
+        news: News<'a>,
     },
     /// What the slot's VM had on ranks counts no more: it is gone, or a snapshot follows.
     Cleared {
@@ -74,12 +74,15 @@ impl Peer {
     }
 
     /// Begins again with all that the ring holds.
-    pub(crate) fn start_over(&mut self) {
+    pub(crate) fn start_over(&mut self, heard: &mut dyn FnMut(Heard<'_>)) {
+        if self.is_alive() {
+            heard(Heard::Cleared { slot: self.slot });
+        }
         *self = Self::new(self.slot);
     }
 
     /// Takes notice of the slot's lease.
-    pub(crate) fn beat(&mut self, lease: &Lease, now_ms: u64, heard: &mut impl FnMut(Heard<'_>)) {
+    pub(crate) fn beat(&mut self, lease: &Lease, now_ms: u64, heard: &mut dyn FnMut(Heard<'_>)) {
         let vm = if lease.is_over(now_ms) { 0 } else { lease.vm };
         let is_stuck = self.number < lease.head && self.beat_at == (self.number, self.mark);
         if vm != self.vm || (vm != 0 && is_stuck) {
@@ -93,13 +96,13 @@ impl Peer {
     }
 
     /// This very VM took the slot, and goes on with segment `number`: only what others wrote before is of interest.
-    pub(crate) fn take(&mut self, number: u64, heard: &mut impl FnMut(Heard<'_>)) {
+    pub(crate) fn take(&mut self, number: u64, heard: &mut dyn FnMut(Heard<'_>)) {
         self.adopt(0, number, heard);
         self.missed.end = self.missed.end.min(number);
     }
 
     /// Goes on with the segment that the VM writes now; what is older is caught up with.
-    fn adopt(&mut self, vm: u64, head: u64, heard: &mut impl FnMut(Heard<'_>)) {
+    fn adopt(&mut self, vm: u64, head: u64, heard: &mut dyn FnMut(Heard<'_>)) {
         if self.vm != 0 {
             heard(Heard::Cleared { slot: self.slot });
         }
@@ -126,7 +129,7 @@ impl Peer {
     pub(crate) fn hear(
         &mut self,
         memory: &mut impl SharedMemory,
-        heard: &mut impl FnMut(Heard<'_>),
+        heard: &mut dyn FnMut(Heard<'_>),
     ) {
         if !self.is_alive() {
             return;
@@ -143,7 +146,7 @@ impl Peer {
     fn read_segment(
         &mut self,
         memory: &impl SharedMemory,
-        heard: &mut impl FnMut(Heard<'_>),
+        heard: &mut dyn FnMut(Heard<'_>),
     ) -> bool {
         let stored = memory.get(&segment_key(self.slot, self.number));
         let segment = Segment::read(&stored.bytes)
@@ -158,10 +161,10 @@ impl Peer {
             Mark::Byte(offset) => offset,
         };
         let mut events = segment.from(offset);
-        while let Some(event) = news::read(&mut events) {
+        while let Some(news) = news::read(&mut events) {
             heard(Heard::News {
                 slot: self.slot,
-                event,
+                news,
             });
         }
         self.mark = Mark::Byte(segment.len());
@@ -182,18 +185,18 @@ impl Peer {
         &mut self,
         memory: &impl SharedMemory,
         segments: usize,
-        heard: &mut impl FnMut(Heard<'_>),
+        heard: &mut dyn FnMut(Heard<'_>),
     ) {
         for number in self.missed.by_ref().take(segments) {
             let stored = memory.get(&segment_key(self.slot, number));
             let segment = Segment::read(&stored.bytes).filter(|segment| segment.number == number);
             let mut events =
                 segment.map_or(Wire::default(), |segment| segment.from(segment.events_at));
-            while let Some(event) = news::read(&mut events) {
-                if matches!(event, News::Prompt { .. }) {
+            while let Some(news) = news::read(&mut events) {
+                if matches!(news, News::Prompt { .. }) {
                     heard(Heard::News {
                         slot: self.slot,
-                        event,
+                        news,
                     });
                 }
             }

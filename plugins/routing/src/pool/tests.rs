@@ -43,13 +43,13 @@ const TWO_PODS: [&str; 2] = ["10.0.0.1:8000-8001", "10.0.0.2:8000-8001"];
 #[test]
 fn a_prompt_goes_where_its_start_went() {
     let mut pool = pool(&TWO_PODS);
-    let first = pool.pick(Some(&prompt("alice", 40)), 0).unwrap();
+    let first = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
     assert_eq!(
         (first.reason, first.matched_tokens, first.prompt_tokens),
         (Reason::LowestCost, 0, 640)
     );
     assert_eq!(first.charge.queued_tokens(), 640);
-    let again = pool.pick(Some(&prompt("alice", 50)), 0).unwrap();
+    let again = pool.pick(Some(&prompt("alice", 50)), 0, 0).unwrap();
     assert_eq!(again.ranks[0], first.ranks[0]);
     assert_eq!(
         (again.reason, again.matched_tokens, again.prompt_tokens),
@@ -60,7 +60,9 @@ fn a_prompt_goes_where_its_start_went() {
 
 #[test]
 fn the_named_ranks_are_three_with_the_other_pod_second() {
-    let pick = pool(&TWO_PODS).pick(Some(&prompt("alice", 4)), 0).unwrap();
+    let pick = pool(&TWO_PODS)
+        .pick(Some(&prompt("alice", 4)), 0, 0)
+        .unwrap();
     assert_eq!(pick.ranks.len(), 3);
     assert_ne!(pick.ranks[0].ip(), pick.ranks[1].ip());
 }
@@ -68,7 +70,7 @@ fn the_named_ranks_are_three_with_the_other_pod_second() {
 #[test]
 fn a_burst_of_equal_requests_without_a_prompt_is_spread_by_load() {
     let mut pool = pool(&TWO_PODS);
-    let picks: Vec<Pick> = (0..8).filter_map(|seed| pool.pick(None, seed)).collect();
+    let picks: Vec<Pick> = (0..8).filter_map(|seed| pool.pick(None, seed, 0)).collect();
     for pick in &picks {
         assert_eq!(
             (pick.reason, pick.prompt_tokens, pick.charge.queued_tokens()),
@@ -81,13 +83,13 @@ fn a_burst_of_equal_requests_without_a_prompt_is_spread_by_load() {
 #[test]
 fn a_queue_that_costs_more_than_the_miss_is_avoided() {
     let mut pool = pool(&["10.0.0.1:8000", "10.0.0.2:8000"]);
-    let home = pool.pick(Some(&prompt("alice", 100)), 0).unwrap();
-    let long = pool.pick(Some(&prompt("alice", 4000)), 0).unwrap();
+    let home = pool.pick(Some(&prompt("alice", 100)), 0, 0).unwrap();
+    let long = pool.pick(Some(&prompt("alice", 4000)), 0, 0).unwrap();
     assert_eq!(
         long.ranks[0], home.ranks[0],
         "100 blocks of match outweigh 100 blocks of queue"
     );
-    let elsewhere = pool.pick(Some(&prompt("alice", 100)), 0).unwrap();
+    let elsewhere = pool.pick(Some(&prompt("alice", 100)), 0, 0).unwrap();
     assert_ne!(elsewhere.ranks[0], home.ranks[0]);
     assert_eq!(elsewhere.reason, Reason::LowestCost);
 }
@@ -95,12 +97,12 @@ fn a_queue_that_costs_more_than_the_miss_is_avoided() {
 #[test]
 fn the_cost_of_a_pick_is_what_stood_before_it() {
     let mut pool = pool(&["10.0.0.1:8000"]);
-    let first = pool.pick(Some(&prompt("alice", 40)), 0).unwrap();
+    let first = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
     assert_eq!(
         (first.cost.queue_seconds, first.cost.in_flight_seconds),
         (0.0, 0.0)
     );
-    let second = pool.pick(Some(&prompt("bob", 40)), 0).unwrap();
+    let second = pool.pick(Some(&prompt("bob", 40)), 0, 0).unwrap();
     assert_eq!(
         (second.cost.queue_seconds, second.cost.in_flight_seconds),
         (640.0 / 20_000.0, 0.01)
@@ -114,14 +116,14 @@ fn an_unreadable_body_counts_as_no_prompt() {
         body_end: BodyEnd::Unreadable,
         ..prompt("alice", 9)
     };
-    let pick = pool.pick(Some(&unreadable), 5).unwrap();
+    let pick = pool.pick(Some(&unreadable), 5, 0).unwrap();
     assert_eq!(
         (pick.reason, pick.prompt_tokens, pick.charge.queued_tokens()),
         (Reason::NoPrompt, 0, 0)
     );
     assert_eq!(pick.ranks, pool_pick_without_prompt(5));
     assert_eq!(
-        pool.pick(Some(&prompt("alice", 9)), 5)
+        pool.pick(Some(&prompt("alice", 9)), 5, 0)
             .unwrap()
             .matched_tokens,
         0
@@ -129,14 +131,14 @@ fn an_unreadable_body_counts_as_no_prompt() {
 }
 
 fn pool_pick_without_prompt(seed: u64) -> Vec<SocketAddr> {
-    pool(&TWO_PODS).pick(None, seed).unwrap().ranks
+    pool(&TWO_PODS).pick(None, seed, 0).unwrap().ranks
 }
 
 #[test]
 fn charges_are_released_at_the_first_byte_and_the_end() {
     let mut pool = pool(&["10.0.0.1:8000"]);
     let address = rank("10.0.0.1:8000");
-    let mut charge = pool.pick(Some(&prompt("alice", 40)), 0).unwrap().charge;
+    let mut charge = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap().charge;
     assert_eq!(pool.load(address), Some((640, 1)));
     assert_eq!(
         (pool.first_byte(&mut charge), pool.first_byte(&mut charge)),
@@ -151,10 +153,10 @@ fn charges_are_released_at_the_first_byte_and_the_end() {
 #[test]
 fn a_rank_that_stays_keeps_its_prefixes_and_its_load() {
     let mut pool = pool(&["10.0.0.1:8000"]);
-    let charge = pool.pick(Some(&prompt("alice", 40)), 0).unwrap().charge;
+    let charge = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap().charge;
     pool.reconfigure(config(&["10.0.0.3:8000", "10.0.0.1:8000", "10.0.0.2:8000"]));
     assert_eq!(pool.load(rank("10.0.0.1:8000")), Some((640, 1)));
-    let again = pool.pick(Some(&prompt("alice", 40)), 0).unwrap();
+    let again = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
     assert_eq!(
         (again.ranks[0], again.matched_tokens),
         (rank("10.0.0.1:8000"), 640)
@@ -167,12 +169,14 @@ fn a_rank_that_stays_keeps_its_prefixes_and_its_load() {
 #[test]
 fn a_rank_that_left_is_not_picked_and_its_charges_end_quietly() {
     let mut pool = pool(&["10.0.0.1:8000", "10.0.0.2:8000"]);
-    let charge = pool.pick(Some(&prompt("alice", 40)), 0).unwrap();
+    let charge = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
     let (left, stays) = (charge.ranks[0], charge.ranks[1]);
     pool.reconfigure(config(&[&stays.to_string()]));
     for seed in 0..20 {
         assert_eq!(
-            pool.pick(Some(&prompt("alice", 40)), seed).unwrap().ranks,
+            pool.pick(Some(&prompt("alice", 40)), seed, 0)
+                .unwrap()
+                .ranks,
             [stays]
         );
     }
@@ -183,7 +187,7 @@ fn a_rank_that_left_is_not_picked_and_its_charges_end_quietly() {
 #[test]
 fn a_rank_that_takes_a_seat_over_is_cold_and_idle_also_with_more_capacity() {
     let mut pool = pool(&["10.0.0.1:8000"]);
-    let pick = pool.pick(Some(&prompt("alice", 40)), 0).unwrap();
+    let pick = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
     pool.end(pick.charge);
     let mut raw = RawConfig {
         ranks: Some(vec!["10.0.0.2:8000".to_string()]),
@@ -192,7 +196,7 @@ fn a_rank_that_takes_a_seat_over_is_cold_and_idle_also_with_more_capacity() {
     (raw.block_bytes, raw.rank_capacity_tokens) = (Some(64), Some(10_000_000));
     pool.reconfigure(Config::try_from(raw).unwrap());
     assert_eq!(pool.load(rank("10.0.0.2:8000")), Some((0, 0)));
-    let cold = pool.pick(Some(&prompt("alice", 40)), 0).unwrap();
+    let cold = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
     assert_eq!(
         (cold.ranks[0], cold.matched_tokens),
         (rank("10.0.0.2:8000"), 0)
@@ -202,7 +206,7 @@ fn a_rank_that_takes_a_seat_over_is_cold_and_idle_also_with_more_capacity() {
 #[test]
 fn a_seat_with_requests_in_flight_is_not_taken_over() {
     let mut pool = pool(&["10.0.0.1:8000"]);
-    let charge = pool.pick(Some(&prompt("alice", 40)), 0).unwrap().charge;
+    let charge = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap().charge;
     pool.reconfigure(config(&["10.0.0.2:8000"]));
     assert_eq!(pool.load(rank("10.0.0.2:8000")), Some((0, 0)));
     assert_eq!(pool.load(rank("10.0.0.1:8000")), Some((640, 1)));
@@ -224,7 +228,7 @@ fn seats_are_used_again_so_that_their_number_is_bounded() {
 #[test]
 fn other_blocks_start_the_index_anew_and_keep_the_load() {
     let mut pool = pool(&["10.0.0.1:8000"]);
-    let charge = pool.pick(Some(&prompt("alice", 40)), 0).unwrap().charge;
+    let charge = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap().charge;
     let raw = RawConfig {
         ranks: Some(vec!["10.0.0.1:8000".to_string()]),
         block_bytes: Some(128),
@@ -234,7 +238,7 @@ fn other_blocks_start_the_index_anew_and_keep_the_load() {
     assert_eq!(pool.config().block_bytes(), 128);
     assert_eq!(pool.load(rank("10.0.0.1:8000")), Some((640, 1)));
     assert_eq!(
-        pool.pick(Some(&prompt("alice", 40)), 0)
+        pool.pick(Some(&prompt("alice", 40)), 0, 0)
             .unwrap()
             .matched_tokens,
         0
@@ -252,9 +256,9 @@ fn equal_pools_that_share_nothing_agree() {
     ];
     for name in ["alice", "bob", "carol", "dave", "erin", "frank"] {
         let prompt = prompt(name, 9);
-        let one = pool(&TWO_PODS).pick(Some(&prompt), 1).unwrap().ranks;
+        let one = pool(&TWO_PODS).pick(Some(&prompt), 1, 0).unwrap().ranks;
         assert_eq!(
-            pool(&reversed).pick(Some(&prompt), 2).unwrap().ranks,
+            pool(&reversed).pick(Some(&prompt), 2, 0).unwrap().ranks,
             one,
             "{name}"
         );

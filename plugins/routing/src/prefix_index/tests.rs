@@ -10,6 +10,19 @@ fn index(capacity_blocks: u32) -> PrefixIndex {
     index
 }
 
+/// Blocks of one size.
+fn sent(hashes: &[u64]) -> Vec<SentBlock> {
+    let blocks = (0..).zip(hashes).map(|(start, hash)| SentBlock {
+        chain_hash: *hash,
+        start,
+    });
+    blocks.collect()
+}
+
+fn insert(index: &mut PrefixIndex, rank: RankId, hashes: &[u64]) {
+    index.insert(rank, &sent(hashes));
+}
+
 fn depths(index: &PrefixIndex, blocks: &[u64]) -> Vec<u32> {
     let mut depths = Vec::new();
     index.match_depths(blocks.iter().copied(), &mut depths);
@@ -19,8 +32,8 @@ fn depths(index: &PrefixIndex, blocks: &[u64]) -> Vec<u32> {
 #[test]
 fn each_rank_matches_what_it_was_sent() {
     let mut index = index(100);
-    index.insert(A, &[1, 2, 3]);
-    index.insert(B, &[1, 2, 9]);
+    insert(&mut index, A, &[1, 2, 3]);
+    insert(&mut index, B, &[1, 2, 9]);
     assert_eq!(depths(&index, &[1, 2, 3, 4]), [3, 2]);
     assert_eq!(depths(&index, &[7, 2, 3]), [0, 0]);
 }
@@ -28,8 +41,8 @@ fn each_rank_matches_what_it_was_sent() {
 #[test]
 fn a_rank_over_its_capacity_loses_leaves_before_roots() {
     let mut index = index(4);
-    index.insert(A, &[1, 2, 3]);
-    index.insert(A, &[11, 12]);
+    insert(&mut index, A, &[1, 2, 3]);
+    insert(&mut index, A, &[11, 12]);
     assert_eq!(depths(&index, &[1, 2, 3]), [2, 0]);
     assert_eq!(depths(&index, &[11, 12]), [2, 0]);
 }
@@ -37,7 +50,7 @@ fn a_rank_over_its_capacity_loses_leaves_before_roots() {
 #[test]
 fn a_prompt_larger_than_the_cache_keeps_its_start() {
     let mut index = index(3);
-    index.insert(A, &[1, 2, 3, 4, 5]);
+    insert(&mut index, A, &[1, 2, 3, 4, 5]);
     assert_eq!(depths(&index, &[1, 2, 3, 4, 5]), [3, 0]);
     assert_eq!(index.len(), 3);
 }
@@ -45,11 +58,11 @@ fn a_prompt_larger_than_the_cache_keeps_its_start() {
 #[test]
 fn use_keeps_blocks_alive() {
     let mut index = index(5);
-    index.insert(A, &[1, 2]);
-    index.insert(A, &[5, 6]);
-    index.insert(A, &[7]);
-    index.insert(A, &[1, 2]);
-    index.insert(A, &[8, 9, 10]);
+    insert(&mut index, A, &[1, 2]);
+    insert(&mut index, A, &[5, 6]);
+    insert(&mut index, A, &[7]);
+    insert(&mut index, A, &[1, 2]);
+    insert(&mut index, A, &[8, 9, 10]);
     assert_eq!(depths(&index, &[1, 2]), [2, 0]);
     assert_eq!(depths(&index, &[5, 6]), [1, 0]);
 }
@@ -57,18 +70,18 @@ fn use_keeps_blocks_alive() {
 #[test]
 fn use_does_not_make_other_blocks_older() {
     let mut index = index(4);
-    index.insert(A, &[1, 2]);
-    index.insert(A, &[5, 6]);
-    (0..100).for_each(|_| index.insert(A, &[1, 2]));
+    insert(&mut index, A, &[1, 2]);
+    insert(&mut index, A, &[5, 6]);
+    (0..100).for_each(|_| insert(&mut index, A, &[1, 2]));
     assert_eq!(depths(&index, &[5, 6]), [2, 0]);
 }
 
 #[test]
 fn a_prompt_that_was_used_again_still_loses_its_leaves_first() {
     let mut index = index(4);
-    index.insert(A, &[1, 2, 3]);
-    index.insert(A, &[1, 2, 3]);
-    index.insert(A, &[11, 12]);
+    insert(&mut index, A, &[1, 2, 3]);
+    insert(&mut index, A, &[1, 2, 3]);
+    insert(&mut index, A, &[11, 12]);
     assert_eq!(depths(&index, &[1, 2, 3]), [2, 0]);
 }
 
@@ -77,7 +90,7 @@ fn a_conversation_that_grows_never_matches_more_than_the_cache_holds() {
     let mut index = index(4);
     for turn in 1..=6 {
         let blocks: Vec<u64> = (1..=2 * turn).collect();
-        index.insert(A, &blocks);
+        insert(&mut index, A, &blocks);
         assert!(
             depths(&index, &blocks)[0] <= 4,
             "{} of 4 blocks in turn {turn}",
@@ -89,18 +102,18 @@ fn a_conversation_that_grows_never_matches_more_than_the_cache_holds() {
 #[test]
 fn a_forgotten_rank_holds_nothing_and_learns_anew() {
     let mut index = index(10);
-    index.insert(A, &[1, 2]);
-    index.insert(B, &[1, 2]);
+    insert(&mut index, A, &[1, 2]);
+    insert(&mut index, B, &[1, 2]);
     index.forget(A);
     assert_eq!(depths(&index, &[1, 2]), [0, 2]);
-    index.insert(A, &[1]);
+    insert(&mut index, A, &[1]);
     assert_eq!(depths(&index, &[1, 2]), [1, 2]);
 }
 
 #[test]
 fn an_unknown_rank_is_ignored() {
     let mut index = index(10);
-    index.insert(RankId(9), &[1]);
+    insert(&mut index, RankId(9), &[1]);
     index.forget(RankId(9));
     assert!(index.is_empty());
 }
@@ -111,7 +124,7 @@ fn memory_is_bounded_though_every_block_is_alive() {
     index.set_capacity(A, 1_000_000);
     for start in 0..100u64 {
         let blocks: Vec<u64> = (start * 10..start * 10 + 10).collect();
-        index.insert(A, &blocks);
+        insert(&mut index, A, &blocks);
         assert!(index.len() <= 50);
     }
     assert_eq!(depths(&index, &[990, 991]), [2]);
@@ -122,7 +135,7 @@ fn dead_blocks_are_swept() {
     let mut index = PrefixIndex::new(100_000);
     index.set_capacity(A, 10);
     for hash in 0..10_000u64 {
-        index.insert(A, &[hash]);
+        insert(&mut index, A, &[hash]);
     }
     assert!(
         index.len() < 100,
@@ -134,18 +147,18 @@ fn dead_blocks_are_swept() {
 #[test]
 fn a_forgotten_rank_stays_cold_when_its_capacity_grows() {
     let mut index = index(10);
-    index.insert(A, &[1, 2]);
+    insert(&mut index, A, &[1, 2]);
     index.forget(A);
     index.set_capacity(A, 1_000_000);
     assert_eq!(depths(&index, &[1, 2]), [0, 0]);
-    index.insert(A, &[3]);
+    insert(&mut index, A, &[3]);
     assert_eq!(depths(&index, &[3]), [1, 0]);
 }
 
 #[test]
 fn a_rank_forgotten_many_times_stays_cold() {
     let mut index = index(u32::MAX / 2);
-    index.insert(A, &[1, 2]);
+    insert(&mut index, A, &[1, 2]);
     for times in 1..9 {
         index.forget(A);
         assert_eq!(depths(&index, &[1, 2]), [0, 0], "forgotten {times} times");
@@ -155,8 +168,8 @@ fn a_rank_forgotten_many_times_stays_cold() {
 #[test]
 fn less_capacity_drops_the_oldest() {
     let mut index = index(10);
-    index.insert(A, &[1, 2, 3]);
-    index.insert(A, &[5, 6, 7]);
+    insert(&mut index, A, &[1, 2, 3]);
+    insert(&mut index, A, &[5, 6, 7]);
     index.set_capacity(A, 4);
     assert_eq!(depths(&index, &[1, 2, 3]), [1, 0]);
     assert_eq!(depths(&index, &[5, 6, 7]), [3, 0]);
@@ -167,15 +180,15 @@ fn less_capacity_drops_the_oldest() {
 #[test]
 fn a_rank_matches_only_up_to_its_first_gap() {
     let mut index = index(10);
-    index.insert(A, &[1, 2, 3, 4]);
-    index.insert(B, &[2, 3]);
+    insert(&mut index, A, &[1, 2, 3, 4]);
+    insert(&mut index, B, &[2, 3]);
     assert_eq!(depths(&index, &[1, 2, 3, 4]), [4, 0]);
-    index.insert(B, &[4]);
-    index.insert(B, &[1]);
+    insert(&mut index, B, &[4]);
+    insert(&mut index, B, &[1]);
     assert_eq!(depths(&index, &[1, 2, 3, 4]), [4, 4]);
     index.forget(B);
-    index.insert(B, &[1, 2]);
-    index.insert(B, &[4]);
+    insert(&mut index, B, &[1, 2]);
+    insert(&mut index, B, &[4]);
     assert_eq!(depths(&index, &[1, 2, 3, 4]), [4, 2]);
     assert_eq!(depths(&index, &[9, 1, 2]), [0, 0]);
 }
@@ -184,7 +197,7 @@ fn a_rank_matches_only_up_to_its_first_gap() {
 fn nothing_is_matched_by_an_empty_prompt_and_in_an_empty_index() {
     let mut index = index(10);
     assert_eq!(depths(&index, &[1]), [0, 0]);
-    index.insert(A, &[]);
+    insert(&mut index, A, &[]);
     assert_eq!(depths(&index, &[]), [0, 0]);
     assert_eq!((index.len(), index.is_empty()), (0, true));
     assert!(depths(&PrefixIndex::new(0), &[1]).is_empty());
@@ -195,8 +208,8 @@ fn blocks_that_another_rank_holds_need_no_room() {
     let mut index = PrefixIndex::new(4);
     index.set_capacity(A, 100);
     index.set_capacity(B, 100);
-    index.insert(A, &[1, 2, 3, 4]);
-    index.insert(B, &[1, 2, 3, 4]);
+    insert(&mut index, A, &[1, 2, 3, 4]);
+    insert(&mut index, B, &[1, 2, 3, 4]);
     assert_eq!(depths(&index, &[1, 2, 3, 4]), [4, 4]);
 }
 
@@ -204,9 +217,9 @@ fn blocks_that_another_rank_holds_need_no_room() {
 fn a_full_index_evicts_the_leaves_of_the_oldest_prompt() {
     let mut index = PrefixIndex::new(16);
     index.set_capacity(A, 1000);
-    index.insert(A, &[1, 2, 3, 4, 5, 6, 7, 8]);
-    index.insert(A, &[11, 12, 13, 14, 15, 16, 17, 18]);
-    index.insert(A, &[21, 22, 23, 24]);
+    insert(&mut index, A, &[1, 2, 3, 4, 5, 6, 7, 8]);
+    insert(&mut index, A, &[11, 12, 13, 14, 15, 16, 17, 18]);
+    insert(&mut index, A, &[21, 22, 23, 24]);
     assert_eq!(depths(&index, &[1, 2, 3, 4, 5, 6, 7, 8]), [4]);
     assert_eq!(depths(&index, &[11, 12, 13, 14, 15, 16, 17, 18]), [8]);
     assert_eq!(depths(&index, &[21, 22, 23, 24]), [4]);
@@ -215,8 +228,8 @@ fn a_full_index_evicts_the_leaves_of_the_oldest_prompt() {
 #[test]
 fn blocks_whose_hashes_differ_in_one_bit_are_told_apart() {
     let mut index = index(1000);
-    index.insert(A, &[0]);
-    index.insert(B, &[u64::MAX]);
+    insert(&mut index, A, &[0]);
+    insert(&mut index, B, &[u64::MAX]);
     (0..64).for_each(|bit| assert_eq!(depths(&index, &[1 << bit]), [0, 0]));
     assert_eq!(depths(&index, &[0]), [1, 0]);
     assert_eq!(depths(&index, &[u64::MAX]), [0, 1]);
@@ -226,8 +239,8 @@ fn blocks_whose_hashes_differ_in_one_bit_are_told_apart() {
 fn the_clock_may_wrap() {
     let mut index = index(4);
     index.clocks[0].inserted = u32::MAX - 2;
-    index.insert(A, &[1, 2]);
-    index.insert(A, &[5, 6, 7]);
+    insert(&mut index, A, &[1, 2]);
+    insert(&mut index, A, &[5, 6, 7]);
     assert_eq!(depths(&index, &[1, 2]), [1, 0]);
     assert_eq!(depths(&index, &[5, 6, 7]), [3, 0]);
 }
@@ -235,4 +248,47 @@ fn the_clock_may_wrap() {
 #[test]
 fn a_holder_is_as_small_as_the_memory_of_the_index_assumes() {
     assert_eq!(size_of::<Holder>(), 8);
+}
+
+#[test]
+fn what_was_used_a_moment_ago_is_left_as_it_is() {
+    let mut index = index(160);
+    let long: Vec<u64> = (0..20).collect();
+    assert_eq!(index.insert(A, &sent(&long)), 0);
+    assert_eq!(index.insert(A, &sent(&long)), 20);
+    insert(&mut index, A, &(100..110).collect::<Vec<u64>>());
+    assert_eq!(index.insert(A, &sent(&long)), 20, "ten of 160 blocks later");
+    insert(&mut index, A, &[110]);
+    assert_eq!(
+        index.insert(A, &sent(&long)),
+        0,
+        "eleven of 160 blocks later"
+    );
+    assert_eq!(index.insert(A, &sent(&long)), 20);
+}
+
+#[test]
+fn the_rest_of_a_prompt_whose_start_is_young_makes_the_same_index() {
+    let (mut whole, mut rest) = (index(160), index(160));
+    let turns = [0..20, 0..30, 0..45]
+        .map(|hashes: std::ops::Range<u64>| sent(&hashes.collect::<Vec<u64>>()));
+    for turn in &turns {
+        let young = whole.insert(A, turn);
+        rest.insert(A, &turn[young..]);
+        let asked: Vec<u64> = (0..50).collect();
+        assert_eq!(depths(&whole, &asked), depths(&rest, &asked));
+        assert_eq!(whole.clocks[0].inserted, rest.clocks[0].inserted);
+    }
+    assert_eq!(whole.clocks[0].inserted, 45);
+}
+
+#[test]
+fn large_blocks_take_more_of_a_rank_than_small_ones() {
+    let mut index = index(1000);
+    let blocks = [(1, 0), (2, 1), (3, 2), (4, 4), (5, 8)]
+        .map(|(chain_hash, start)| SentBlock { chain_hash, start });
+    index.insert(A, &blocks);
+    assert_eq!(index.clocks[0].inserted, 12);
+    index.insert(A, &blocks[..3]);
+    assert_eq!(index.clocks[0].inserted, 12);
 }

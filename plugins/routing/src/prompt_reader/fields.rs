@@ -39,6 +39,9 @@ pub(super) fn target(endpoint: Endpoint, key: &[u8]) -> Target {
     if let Some((section, kind)) = section(endpoint, key) {
         return Target::Section(section, kind);
     }
+    if key == b"stream" {
+        return Target::Streamed;
+    }
     let front = FRONT.iter().position(|field| *field == key);
     front.map_or(Target::Skip, Target::Front)
 }

@@ -32,6 +32,8 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
     Skip,
+    /// Whether the answer is to be streamed.
+    Streamed,
     /// One of the fields of the front, by its number.
     Front(usize),
     /// A section of the prompt, by its number.

@@ -45,6 +45,8 @@ pub(super) struct Reading {
     is_late: bool,
     /// How many sections are known as far as they were read.
     certain_sections: usize,
+    /// The first letter of the last `stream` field: `t` for an answer that is streamed.
+    streamed: Option<u8>,
     pub(super) is_no_object: bool,
 }
 
@@ -65,6 +67,7 @@ impl Reading {
             parts: Vec::new(),
             is_late: false,
             certain_sections: SECTIONS,
+            streamed: None,
             is_no_object: false,
         }
     }
@@ -84,6 +87,11 @@ impl Reading {
     /// Whether something came behind the start of what it is printed before.
     pub(super) fn is_late(&self) -> bool {
         self.is_late
+    }
+
+    /// Whether the answer is to be streamed, as far as the body was read.
+    pub(super) fn is_streamed(&self) -> bool {
+        self.streamed == Some(b't')
     }
 
     /// The preface and the main section.
@@ -174,6 +182,7 @@ impl Reading {
             }
             _ => {
                 self.note_late(target);
+                self.streamed = self.streamed.filter(|_| target != Target::Streamed);
                 self.go_on(target, 0, event);
             }
         }
@@ -254,7 +263,11 @@ impl Reading {
 
     fn deliver(&mut self, target: Target, depth: usize, event: Event<'_>) {
         match (target, event) {
-            (Target::Skip, _) | (Target::Content, Event::Scalar(_) | Event::ScalarEnd) => {}
+            (Target::Streamed, Event::Scalar(part)) if depth == 0 => {
+                self.streamed = self.streamed.or(part.first().copied());
+            }
+            (Target::Skip | Target::Streamed, _)
+            | (Target::Content, Event::Scalar(_) | Event::ScalarEnd) => {}
             (Target::Item, Event::Scalar(part)) if depth == 0 => self.number.push(part),
             (Target::Item, Event::ScalarEnd) if depth == 0 => self.end_number(),
             (target, event) if target.is_hashed() => {

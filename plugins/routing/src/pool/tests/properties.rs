@@ -69,7 +69,7 @@ proptest! {
             match step {
                 Step::Pick { name, blocks } => {
                     let prompt = prompt(["alice", "bob", "carol", "dave"][name], blocks);
-                    let pick = pool.pick(Some(&prompt), 0).unwrap();
+                    let pick = pool.pick(Some(&prompt), 0, 0).unwrap();
                     prop_assert!(pick.ranks.iter().all(|rank| names.contains(&rank.to_string().as_str())));
                     prop_assert_eq!(pick.charge.queued_tokens() + pick.matched_tokens, pick.prompt_tokens);
                     open.push(picked(pick));

@@ -129,3 +129,26 @@ fn a_prompt_field_of_a_wrong_kind_is_still_told_from_another() {
     assert_eq!(of("true").outcome(), NotAPrompt);
     assert_eq!(of("17").outcome(), NotAPrompt);
 }
+
+#[test]
+fn whether_an_answer_is_streamed_is_read_wherever_it_stands_and_however_the_body_is_cut() {
+    for (body, streamed) in [
+        (r#"{"prompt":"a","stream":true}"#, true),
+        (r#"{"stream" : true,"prompt":"a"}"#, true),
+        (r#"{"stream":false,"prompt":"a"}"#, false),
+        (r#"{"prompt":"a"}"#, false),
+        (r#"{"prompt":"a","stream":"true"}"#, false),
+        (r#"{"prompt":"a","stream":[true]}"#, false),
+        (r#"{"prompt":"a","stream":null}"#, false),
+        (r#"{"stream":true,"prompt":"a","stream":false}"#, false),
+        (r#"{"x":{"stream":true},"prompt":"a"}"#, false),
+        (r#"{"prompt":"a","stream_options":true}"#, false),
+    ] {
+        for cut in 0..body.len() {
+            let mut reader = PromptReader::new(Endpoint::Completions, 64);
+            reader.feed(&body.as_bytes()[..cut]);
+            reader.feed(&body.as_bytes()[cut..]);
+            assert_eq!(reader.is_streamed(), streamed, "{body} cut at {cut}");
+        }
+    }
+}

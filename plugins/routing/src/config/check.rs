@@ -1,0 +1,158 @@
+//! Looks at each value of a configuration and keeps the mistakes.
+
+use std::net::SocketAddr;
+
+use super::{
+    Config, IN_FLIGHT_COST_MS, MAX_RANKS, MISS_WEIGHT, POOL, PREFILL_TOKENS_PER_SECOND, RawConfig,
+};
+use crate::{ConfigError, ConfigErrors, CostWeights, Glob, RankRange};
+
+/// Globs that one pool may have: a cluster for each of its ports, in a few namespaces.
+const MAX_GLOBS: usize = 64;
+
+/// Collects mistakes while values are taken over.
+#[derive(Default)]
+pub(super) struct Check {
+    errors: Vec<ConfigError>,
+}
+
+impl Check {
+    fn mistake(&mut self, field: &'static str, given: String, accepted: &'static str) {
+        self.errors.push(ConfigError {
+            place: String::new(),
+            field,
+            given,
+            accepted,
+        });
+    }
+
+    pub(super) fn whole(
+        &mut self,
+        field: &'static str,
+        given: Option<u64>,
+        default: u64,
+        (least, most): (u64, u64),
+        accepted: &'static str,
+    ) -> u64 {
+        let value = given.unwrap_or(default);
+        if value < least || value > most {
+            self.mistake(field, value.to_string(), accepted);
+        }
+        value
+    }
+
+    fn positive(&mut self, field: &'static str, given: Option<f64>, default: f64) -> f64 {
+        let value = given.unwrap_or(default);
+        if !(value > 0.0 && value <= 1e9) {
+            self.mistake(field, value.to_string(), "a number above 0, up to 1e9");
+        }
+        value
+    }
+
+    pub(super) fn weights(&mut self, raw: &RawConfig) -> CostWeights {
+        let in_flight_ms = raw.in_flight_cost_ms.unwrap_or(IN_FLIGHT_COST_MS);
+        if !(0.0..=1e6).contains(&in_flight_ms) {
+            self.mistake(
+                "inFlightCostMs",
+                in_flight_ms.to_string(),
+                "0 to 1e6 milliseconds",
+            );
+        }
+        CostWeights {
+            miss_weight: self.positive("missWeight", raw.miss_weight, MISS_WEIGHT),
+            prefill_tokens_per_second: self.positive(
+                "prefillTokensPerSecond",
+                raw.prefill_tokens_per_second,
+                PREFILL_TOKENS_PER_SECOND,
+            ),
+            in_flight_seconds: in_flight_ms / 1000.0,
+        }
+    }
+
+    pub(super) fn pool(&mut self, given: Option<&str>) -> String {
+        let name = given.unwrap_or(POOL);
+        let is_name = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_')
+        };
+        if name.is_empty() || name.len() > 63 || !name.bytes().all(is_name) {
+            self.mistake("pool", format!("{name:?}"), "1 to 63 of a-z, 0-9, - and _");
+        }
+        name.to_string()
+    }
+
+    /// The static list; without `clusters` the only one there is.
+    pub(super) fn ranks(
+        &mut self,
+        ranges: Option<&[String]>,
+        has_clusters: bool,
+    ) -> Vec<SocketAddr> {
+        const ACCEPTED: &str = "a list of 1 to 1024 ranks, ip:port or ip:first-last each";
+        let ranges = ranges.unwrap_or_default();
+        let mut ranks: Vec<SocketAddr> = Vec::new();
+        for text in ranges {
+            match RankRange::parse(text) {
+                Some(range) if range.len() <= MAX_RANKS => ranks.extend(range.ranks()),
+                _ => self.mistake("ranks", format!("{text:?}"), ACCEPTED),
+            }
+        }
+        if let Some(twice) = first_repeated(&ranks) {
+            self.mistake("ranks", format!("\"{twice}\" twice"), "each rank once");
+        }
+        if (ranges.is_empty() && !has_clusters) || ranks.len() > MAX_RANKS {
+            self.mistake("ranks", format!("{} ranks", ranks.len()), ACCEPTED);
+        }
+        ranks
+    }
+
+    pub(super) fn clusters(&mut self, globs: Option<&[String]>) -> Vec<Glob> {
+        const ACCEPTED: &str = "a list of 1 to 64 names of clusters, 1 to 256 bytes each";
+        let Some(globs) = globs else {
+            return Vec::new();
+        };
+        if globs.is_empty() || globs.len() > MAX_GLOBS {
+            self.mistake("clusters", format!("{} names", globs.len()), ACCEPTED);
+        }
+        let parsed = globs.iter().filter_map(|text| {
+            let glob = Glob::parse(text);
+            if glob.is_none() {
+                self.mistake("clusters", format!("{text:?}"), ACCEPTED);
+            }
+            glob
+        });
+        parsed.collect()
+    }
+
+    pub(super) fn cluster(
+        &mut self,
+        field: &'static str,
+        given: Option<&str>,
+        default: &str,
+    ) -> String {
+        let name = given.unwrap_or(default);
+        if name.is_empty() || name.len() > 256 {
+            self.mistake(
+                field,
+                format!("{name:?}"),
+                "the name of a cluster, 1 to 256 bytes",
+            );
+        }
+        name.to_string()
+    }
+
+    pub(super) fn finish(self, config: Config) -> Result<Config, ConfigErrors> {
+        if self.errors.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigErrors(self.errors))
+        }
+    }
+}
+
+fn first_repeated(ranks: &[SocketAddr]) -> Option<SocketAddr> {
+    let mut sorted = ranks.to_vec();
+    sorted.sort_unstable();
+    sorted.windows(2).find_map(|pair| match pair {
+        [one, other] if one == other => Some(*one),
+        _ => None,
+    })
+}

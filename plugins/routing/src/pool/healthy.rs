@@ -1,0 +1,47 @@
+//! What requests and scrapes tell of the health of a pool's ranks.
+
+use std::net::SocketAddr;
+
+use super::Pool;
+use crate::seats::address_hash;
+use crate::{Attempt, Counts, Failure, RankId};
+
+impl Pool {
+    /// An attempt of this worker on a rank failed. Gives the rank, if it is known.
+    pub fn failed(
+        &mut self,
+        address: SocketAddr,
+        failure: Failure,
+        attempt: Attempt,
+        now_ms: u64,
+    ) -> Option<RankId> {
+        let rank = self.seats.rank_of(address_hash(address))?;
+        self.note_failure(rank, failure, attempt, now_ms);
+        Some(rank)
+    }
+
+    /// A rank answered a request of this worker; true when the other workers need to hear it.
+    pub fn answered(&mut self, rank: RankId, attempt: Attempt, now_ms: u64) -> bool {
+        self.health.answered(rank, attempt, now_ms)
+    }
+
+    /// How many ranks stand how.
+    #[must_use]
+    pub fn health_counts(&self, now_ms: u64) -> Counts {
+        self.health.counts(now_ms)
+    }
+
+    /// Who refuses connections has no process, and so no cache.
+    pub(super) fn note_failure(
+        &mut self,
+        rank: RankId,
+        failure: Failure,
+        attempt: Attempt,
+        now_ms: u64,
+    ) {
+        let goes_out = self.health.failed(rank, failure, attempt, now_ms);
+        if goes_out && failure == Failure::Connect {
+            self.index.forget(rank);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What other workers tell of this pool.
+
+use super::Pool;
+use crate::{Attempt, Failure, RankLoad, SentBlock, SentBlocks, Span};
+
+impl Pool {
+    /// Another worker has this on a rank from now on.
+    pub fn heard_load(&mut self, slot: u16, rank: u64, load: RankLoad) {
+        self.peer_loads.set(slot, rank, load);
+        self.add_up(rank);
+    }
+
+    /// Another worker has nothing more on any rank: it is gone, or will say anew what it has.
+    pub fn heard_nothing_of(&mut self, slot: u16) {
+        for rank in self.peer_loads.clear(slot) {
+            self.add_up(rank);
+        }
+    }
+
+    /// Another worker sent a prompt to a rank.
+    pub fn heard_prompt(&mut self, rank: u64, blocks: SentBlocks<'_>) {
+        if let Some(rank) = self.seats.rank_of(rank) {
+            let blocks: Vec<SentBlock> = blocks.iter().collect();
+            self.index.insert(rank, &blocks);
+        }
+    }
+
+    /// An attempt of another worker on a rank failed.
+    pub fn heard_failure(&mut self, rank: u64, code: u8, span: Span, now_ms: u64) {
+        let rank = self.seats.rank_of(rank);
+        if let (Some(rank), Some(failure)) = (rank, Failure::from_code(code)) {
+            self.note_failure(rank, failure, attempt(span), now_ms);
+        }
+    }
+
+    /// Another worker had an answer from a rank.
+    pub fn heard_answer(&mut self, rank: u64, span: Span, now_ms: u64) {
+        if let Some(rank) = self.seats.rank_of(rank) {
+            self.health.answered(rank, attempt(span), now_ms);
+        }
+    }
+
+    fn add_up(&mut self, rank: u64) {
+        if let Some(seated) = self.seats.rank_of(rank) {
+            self.loads.set_others(seated, self.peer_loads.of(rank));
+            self.reported.note_load(seated, self.loads.total(seated));
+        }
+    }
+}
+
+fn attempt(span: Span) -> Attempt {
+    Attempt {
+        picked_ms: span.from_ms,
+        ended_ms: span.to_ms,
+    }
+}
