@@ -7,7 +7,8 @@
 //!
 //! Each worker has its own copy and tells the others every failure, and those answers that are news. All that is judged
 //! is judged by the times of the events, not by the order in which they are heard; what is left of a difference between
-//! copies ends by itself, because everything that is remembered is forgotten after some minutes. Time is wall clock and
+//! copies ends when they tell each other a [`Spell`] of each rank that is not in, and by itself, because everything that
+//! is remembered is forgotten after some minutes. Time is wall clock and
 //! may jump: a jump of any size can end a time out early, and never make it longer.
 //!
 //! | event | consequence |
@@ -38,6 +39,7 @@ use rank_health::RankHealth;
 pub use attempt::Attempt;
 pub use failure::Failure;
 pub use patience::{Patience, Waiting};
+pub use spell::Spell;
 pub use standing::{Admission, Counts, Standing};
 
 /// Ranks of one pod that go out this close together go out for the same reason.
@@ -118,6 +120,21 @@ impl HealthTable {
     pub fn scrape_answered(&mut self, rank: RankId, now_ms: u64) -> bool {
         let is_news = self.change(rank, |health| health.scrape_answered(now_ms));
         self.pod_answered(rank, now_ms, now_ms) || is_news
+    }
+
+    /// What a worker that may have missed something should hear of a rank; `None` when there is nothing to say.
+    ///
+    /// Told when a rank goes out, to a new worker, and of every rank with a spell from time to time, it makes copies agree
+    /// whatever events were lost on the way.
+    #[must_use]
+    pub fn spell(&self, rank: RankId, now_ms: u64) -> Option<Spell> {
+        let spell = self.ranks.get(rank.index())?.spell;
+        (!spell.is_over(now_ms)).then_some(spell)
+    }
+
+    /// Takes what another worker says of a rank; true when it knew more.
+    pub fn join(&mut self, rank: RankId, spell: Spell, now_ms: u64) -> bool {
+        self.change(rank, |health| health.join(spell, now_ms))
     }
 
     /// How a rank stands. An unknown rank is in: nothing speaks against it.

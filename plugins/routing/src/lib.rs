@@ -60,7 +60,9 @@ pub use exchange::{Decidable, Due, Exchanges, Limits, ReadToEnd};
 pub use filter_config::FilterConfig;
 pub use glob::Glob;
 pub use hash::{chain, hash_bytes};
-pub use health::{Admission, Attempt, Counts, Failure, HealthTable, Patience, Standing, Waiting};
+pub use health::{
+    Admission, Attempt, Counts, Failure, HealthTable, Patience, Spell, Standing, Waiting,
+};
 pub use json::{Event, JsonError, JsonScanner};
 pub use load::{Charge, LoadTable, RankLoad};
 pub use membership::{Condition, Member, Membership, MembershipError};

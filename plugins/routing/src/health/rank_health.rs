@@ -126,6 +126,16 @@ impl RankHealth {
         is_news
     }
 
+    /// Takes what another worker knows of the rank's last time out; true when it knew more.
+    pub(crate) fn join(&mut self, spell: Spell, now_ms: u64) -> bool {
+        self.settle(now_ms);
+        let is_greater = self.is_seated && self.spell.join(spell, now_ms);
+        if is_greater {
+            self.end_row();
+        }
+        is_greater
+    }
+
     /// Puts the rank out for its scrapes. What it was out for before, if it has not answered since, stays the reason.
     pub(crate) fn go_out_for_scrapes(&mut self, now_ms: u64) {
         let cause = match self.standing(now_ms) {

@@ -1,6 +1,10 @@
 //! A rank's last time out, and how far it has come back since.
 
-use super::time_out::out_ms;
+mod codec;
+
+use std::cmp::Reverse;
+
+use super::time_out::{LONGEST_OUT_MS, out_ms};
 use super::{Attempt, Failure, Standing};
 
 /// Answers that were on their way when a rank died arrive within this; a later one was sent by a living rank.
@@ -38,9 +42,12 @@ pub(crate) enum Stage {
     In,
 }
 
-/// The last time out of a rank. Plain data, 24 bytes.
+/// The last time out of a rank and how far it has come back since: what a worker tells another of a rank's health.
+///
+/// Plain data, 24 bytes. Two workers' spells of one rank have a greater one, which both take; so copies agree after they
+/// have told each other, in whatever order and however often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Spell {
+pub struct Spell {
     /// When it went out; 0 when it never did.
     pub(crate) since_ms: u64,
     /// When its stage was reached.
@@ -161,6 +168,30 @@ impl Spell {
             self.stage = Stage::In;
             self.step_ms = now_ms;
         }
+    }
+
+    /// Whether the rank was never out, or so long ago that it no longer matters.
+    pub(crate) fn is_over(&self, now_ms: u64) -> bool {
+        self.standing(now_ms) == Standing::In && self.times <= self.healed(now_ms)
+    }
+
+    /// Takes another worker's spell of the same rank if it is the greater one; true when it was. The later one is the
+    /// greater; of one time out that which has come further. What cannot be true is not taken.
+    pub(crate) fn join(&mut self, other: Self, now_ms: u64) -> bool {
+        let can_be = other.since_ms <= now_ms.saturating_add(CLOCK_STEP_MS)
+            && u64::from(other.length_ms) <= LONGEST_OUT_MS;
+        let is_greater = can_be && other.key() > self.key();
+        if is_greater {
+            *self = other;
+            self.settle(now_ms);
+        }
+        is_greater
+    }
+
+    fn key(&self) -> impl Ord + use<> {
+        let length = Reverse(self.length_ms);
+        let moment = (self.since_ms, self.times, self.stage);
+        (moment, length, self.step_ms, self.cause)
     }
 
     fn is_forgotten(&self, now_ms: u64) -> bool {

@@ -3,9 +3,14 @@ use std::net::Ipv4Addr;
 use super::*;
 
 mod coming_back;
+mod copies;
 mod going_out;
 mod pods;
+#[cfg(not(target_arch = "wasm32"))]
+mod properties;
 mod scrapes;
+#[cfg(not(target_arch = "wasm32"))]
+mod twin;
 
 /// The start of every test; far from zero, as a wall clock is.
 const T0: u64 = 1_700_000_000_000;
