@@ -12,8 +12,8 @@
 )]
 
 use routing::{
-    BlockStream, BodyEnd, Candidate, Config, Endpoint, Pool, Prompt, PromptReader, RankId,
-    RawConfig, best_first, chain, hash_bytes, rank_list,
+    BlockStream, BodyEnd, Candidate, Config, Endpoint, MetricsPage, Pool, Prompt, PromptReader,
+    RankId, RawConfig, Report, ReportTable, best_first, chain, hash_bytes, rank_list,
 };
 
 /// The reference's test input: high bytes of a multiplicative sequence.
@@ -291,4 +291,45 @@ fn the_last_block_of_every_endpoint_is_pinned() {
         let hash = hashes(&read(endpoint, &body)).last().copied();
         assert_eq!(hash, Some(last), "{endpoint:?}");
     }
+}
+
+/// Recorded from vLLM 0.25.1 after some 45 requests; its numbers read off by eye.
+fn recorded_report() -> Report {
+    Report {
+        running: Some(0),
+        waiting: Some(0),
+        kv_usage: Some(0.0),
+        capacity_tokens: Some(219_680),
+        start_time_ms: Some(1_795_578_310_370),
+        prompt_tokens_total: Some(156_658),
+        generation_tokens_total: Some(108),
+        prefix_queried_tokens_total: Some(156_658),
+        prefix_hit_tokens_total: Some(78_640),
+        is_awake: Some(true),
+    }
+}
+
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), test)]
+fn a_recorded_metrics_page_is_read_in_pieces_of_any_size() {
+    let page = include_bytes!("../corpus/metrics/vllm-0.25.1-after.txt");
+    for size in [page.len(), 16_384, 1000, 7] {
+        let mut reader = MetricsPage::default();
+        page.chunks(size).for_each(|piece| reader.feed(piece));
+        assert_eq!(reader.finish(), recorded_report(), "by {size}");
+    }
+}
+
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), test)]
+fn the_bytes_of_a_table_of_reports_are_pinned() {
+    let mut reports = ReportTable::default();
+    reports.answered(5, recorded_report(), 1_795_578_500_000);
+    reports.failed(5, 1_795_578_501_000);
+    let bytes = reports.encode();
+    assert_eq!(
+        (bytes.len(), hash_bytes(&bytes)),
+        (52, 0x10E9_6B57_D413_D103)
+    );
+    assert_eq!(ReportTable::decode(&bytes), Ok(reports));
 }
