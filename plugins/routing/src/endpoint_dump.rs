@@ -5,15 +5,17 @@
 //! - Clusters of the bootstrap are in `static_endpoint_configs`, even those whose endpoints come by EDS; clusters that came
 //!   by CDS, all of Istio's, are in `dynamic_endpoint_configs`.
 //! - A cluster bears the name by which EDS is asked for it, its `service_name` where that is set, and `name_regex` compares
-//!   the whole of that name. Istio sets both names alike. Clusters with one `service_name` come as often as there are clusters.
+//!   the whole of that name. Istio sets both names alike (`maybeApplyEdsConfig`). Clusters with one `service_name` come as often as there are clusters.
 //! - `health_status` is `HEALTHY`, `DEGRADED` or `UNHEALTHY`, with Envoy's own health checks and ejections in it. `UNKNOWN`
 //!   is shown as `HEALTHY`; `DRAINING` and `TIMEOUT` are shown as `UNHEALTHY`.
 //! - Clusters come in any order, another at each call. Names of DNS clusters are resolved.
-//! - No cluster is `{}`, and a wrong `name_regex` a 400 with text.
+//! - Clusters that wait for their first endpoints are not shown. No cluster is `{}`, and a wrong or too long `name_regex` a
+//!   400 with text.
 //!
 //! Istio puts `workload;namespace;canonical service;canonical revision;cluster id` under `filter_metadata.istio.workload`
 //! (`AppendLbEndpointMetadata` in `pilot/pkg/networking/util/util.go` of <https://github.com/istio/istio>), without the
-//! revision where it is `latest`, and nothing if `PILOT_ENDPOINT_TELEMETRY_LABEL` is off.
+//! revision where it is `latest`, and nothing if `PILOT_ENDPOINT_TELEMETRY_LABEL` is off. The workload is the pod's controller
+//! (for a LeaderWorkerSet the StatefulSet), or what the label `service.istio.io/workload-name` says.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -8,6 +8,12 @@ const MAX_PATTERN_BYTES: usize = 256;
 /// What RE2 and Rust's `regex` take as syntax outside brackets.
 const REGEX_SYNTAX: &str = r"\.+*?()|[]{}^$";
 
+/// What `.` compiles to in RE2 at most.
+const ANY_CHARACTER_INSTRUCTIONS: usize = 7;
+
+/// What `.*` compiles to in RE2 at most.
+pub(crate) const ANY_RUN_INSTRUCTIONS: usize = 8;
+
 /// A pattern for whole names: `*` is any run of characters, `?` one character, all else stands for itself.
 ///
 /// Globs and not regular expressions, because the `|` and `.` of a cluster's name (`outbound|8000||pool.llm.svc`) are
@@ -60,27 +66,57 @@ impl Glob {
         }
     }
 
-    /// The same pattern as a regular expression of RE2, for `name_regex` of Envoy's admin endpoint.
+    /// The same pattern as a regular expression of RE2.
     ///
-    /// Anchored, though Envoy compares whole names anyway, so that alternatives can be joined with `|`. At most about
-    /// twice as long as the pattern.
+    /// Anchored, so that it means the same whether names are searched or compared as a whole. At most about twice as long
+    /// as the pattern.
     #[must_use]
     pub fn to_regex(&self) -> String {
+        self.to_regex_within(usize::MAX)
+    }
+
+    /// A regular expression of RE2 for the names that the pattern matches, and for more if it would compile to more than
+    /// `instructions`: then it is cut, and anything may follow.
+    ///
+    /// `instructions` below [`ANY_RUN_INSTRUCTIONS`] cannot be kept to.
+    #[must_use]
+    pub(crate) fn to_regex_within(&self, instructions: usize) -> String {
         let mut regex = String::from("^(?s:");
+        let mut left = instructions;
         for character in self.0.chars() {
-            match character {
-                '*' => regex.push_str(".*"),
-                '?' => regex.push('.'),
-                _ => {
-                    if REGEX_SYNTAX.contains(character) {
-                        regex.push('\\');
-                    }
-                    regex.push(character);
-                }
+            let cost = instructions_of(character);
+            if cost.saturating_add(ANY_RUN_INSTRUCTIONS) > left {
+                regex.push_str(".*");
+                break;
             }
+            left = left.saturating_sub(cost);
+            push_regex(character, &mut regex);
         }
         regex.push_str(")$");
         regex
+    }
+}
+
+/// What a character of a pattern compiles to at most: one instruction for each byte, and in Envoy 1.37.0 seven for any
+/// character of UTF-8, of which 1.40.0 makes one.
+fn instructions_of(character: char) -> usize {
+    match character {
+        '*' => ANY_RUN_INSTRUCTIONS,
+        '?' => ANY_CHARACTER_INSTRUCTIONS,
+        _ => character.len_utf8(),
+    }
+}
+
+fn push_regex(character: char, regex: &mut String) {
+    match character {
+        '*' => regex.push_str(".*"),
+        '?' => regex.push('.'),
+        _ => {
+            if REGEX_SYNTAX.contains(character) {
+                regex.push('\\');
+            }
+            regex.push(character);
+        }
     }
 }
 

@@ -14,6 +14,8 @@
 use routing::{
     BlockStream, BodyEnd, Candidate, Config, Endpoint, MetricsPage, Pool, Prompt, PromptReader,
     RankId, RawConfig, Report, ReportTable, best_first, chain, hash_bytes, rank_list,
+    BlockStream, BodyEnd, Candidate, Config, Endpoint, EndpointDump, Glob, Membership, Pool,
+    Prompt, PromptReader, RankId, RawConfig, RoleRules, best_first, chain, hash_bytes, rank_list,
 };
 
 /// The reference's test input: high bytes of a multiplicative sequence.
@@ -332,4 +334,19 @@ fn the_bytes_of_a_table_of_reports_are_pinned() {
         (52, 0x10E9_6B57_D413_D103)
     );
     assert_eq!(ReportTable::decode(&bytes), Ok(reports));
+/// Envoy 1.40.0's own answer, and what workers of all versions hand each other of it.
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), test)]
+fn the_membership_of_a_recorded_dump_is_pinned() {
+    let json = include_bytes!("../corpus/endpoints/envoy-1.40.0-dynamic.json");
+    let clusters = Glob::parse("outbound|8000||wide-ep-*").map(|glob| [glob]);
+    let dump = clusters.and_then(|clusters| EndpointDump::parse(json, &clusters).ok());
+    let found = dump.unwrap_or_default().endpoints;
+    let bytes = Membership::from_found(&found, &RoleRules::default()).encode();
+    assert_eq!((found.len(), bytes.len()), (10, 177));
+    assert_eq!(hash_bytes(&bytes), 0x781C_F16F_36FE_B0C6);
+    assert_eq!(
+        Membership::decode(&bytes).map(|membership| membership.members().len()),
+        Ok(10)
+    );
 }

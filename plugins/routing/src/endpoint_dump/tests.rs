@@ -123,26 +123,3 @@ fn a_dump_that_is_cut_anywhere_is_refused() {
         assert!(matches!(outcome, Err(DumpError::Malformed { .. })), "{end}");
     }
 }
-
-#[test]
-fn the_admin_endpoint_is_asked_by_a_path_with_the_patterns_escaped() {
-    let clusters = globs(&["outbound|8000||*.llm", "pool?"]);
-    assert_eq!(
-        EndpointTable::Dynamic.path(&clusters),
-        "/config_dump?include_eds&resource=dynamic_endpoint_configs&name_regex=\
-         %5E%28%3Fs%3Aoutbound%5C%7C8000%5C%7C%5C%7C.%2A%5C.llm%29%24%7C%5E%28%3Fs%3Apool.%29%24"
-    );
-    assert_eq!(
-        EndpointTable::Static.path(&globs(&["a"])),
-        "/config_dump?include_eds&resource=static_endpoint_configs&name_regex=%5E%28%3Fs%3Aa%29%24"
-    );
-}
-
-#[test]
-fn a_query_keeps_only_unreserved_characters() {
-    assert_eq!(query_escape("aZ09-._~"), "aZ09-._~");
-    assert_eq!(
-        query_escape("a b+c&d=e%é\n"),
-        "a%20b%2Bc%26d%3De%25%C3%A9%0A"
-    );
-}
