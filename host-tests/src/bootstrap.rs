@@ -90,6 +90,15 @@ impl Bootstrap {
         self
     }
 
+    /// Gives each worker as many connections as the others, whoever of them accepts one.
+    #[must_use]
+    pub fn balanced_connections(mut self) -> Self {
+        if let Some(listener) = self.0.pointer_mut(LISTENER) {
+            listener["connection_balance_config"] = json!({"exact_balance": {}});
+        }
+        self
+    }
+
     /// Sets how long a stream may stand still.
     #[must_use]
     pub fn stream_idle_timeout(mut self, seconds: f64) -> Self {

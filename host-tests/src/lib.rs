@@ -6,12 +6,15 @@
 //! [`oracle`] compares the router's block hashes with what traces say.
 
 pub mod bootstrap;
+pub mod carrier;
 pub mod connection;
+pub mod distribution;
 pub mod envoy;
 pub mod hit_rate;
 pub mod lone_rank;
 pub mod oracle;
 pub mod pod_addresses;
+pub mod process_usage;
 pub mod prompt_text;
 pub mod replay;
 pub mod reply;

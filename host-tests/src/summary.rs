@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::distribution::percentile;
 use crate::replay::Replayed;
 
 /// Time to first token over all answers, in milliseconds.
@@ -122,12 +123,6 @@ fn ttft(mut times_ms: Vec<f64>) -> Ttft {
         p90: percentile(&times_ms, 90),
         p99: percentile(&times_ms, 99),
     }
-}
-
-/// The nearest-rank percentile of sorted values: the smallest that at least so many percent do not exceed.
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(place).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

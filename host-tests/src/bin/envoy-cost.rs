@@ -1,22 +1,24 @@
 //! Measures what the module adds to Envoy's CPU time per request, against a module that does nothing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use host_tests::bootstrap::Bootstrap;
 use host_tests::connection::{Connection, Protocol};
+use host_tests::distribution::{median, rounded};
 use host_tests::envoy::Envoy;
 use host_tests::reply::Reply;
 use host_tests::scene::ECHO;
 use host_tests::sim::{PodsConfig, SimulatedPods};
-use host_tests::{pod_addresses, reply, repository};
+use host_tests::{pod_addresses, process_usage, reply, repository};
 use hyper::Method;
 use parse_cost::{Text, body};
 use serde_json::json;
 
 const SIZES: [usize; 5] = [1 << 10, 16 << 10, 128 << 10, 1 << 20, 8 << 20];
-/// Bytes sent in a turn: enough for the kernel's clock of ten milliseconds.
+/// Bytes sent in a turn: enough that one disturbance does not decide it.
 const TURN_BYTES: usize = 160 << 20;
 const MOST_REQUESTS: usize = 2500;
 const ROUNDS: usize = 5;
@@ -64,15 +66,15 @@ async fn row(ours: &Envoy, nothing: &Envoy, bytes: usize) -> Result<serde_json::
         added_us.push(one - other);
     }
     Ok(json!({
-        "body_bytes": body.len(), "requests_per_turn": requests, "ours_us": median(ours_us),
-        "pass_through_us": median(nothing_us), "added_us": median(added_us),
+        "body_bytes": body.len(), "requests_per_turn": requests, "ours_us": rounded(median(ours_us), 1),
+        "pass_through_us": rounded(median(nothing_us), 1), "added_us": rounded(median(added_us), 1),
     }))
 }
 
 /// Microseconds of CPU time that Envoy takes for a request.
 async fn turn(envoy: &Envoy, body: &str, requests: usize) -> Result<f64> {
     let mut connection = Connection::open(envoy.gateway(), Protocol::Http1Length).await?;
-    let before = cpu_seconds(envoy)?;
+    let before = cpu_time(envoy)?;
     for _ in 0..requests {
         let request = reply::request(
             envoy.gateway(),
@@ -84,27 +86,9 @@ async fn turn(envoy: &Envoy, body: &str, requests: usize) -> Result<f64> {
         let reply = Reply::read(connection.send(request).await?).await?;
         ensure!(reply.status == 200, "status {}", reply.status);
     }
-    Ok((cpu_seconds(envoy)? - before) * 1e6 / requests as f64)
+    Ok((cpu_time(envoy)? - before).as_secs_f64() * 1e6 / requests as f64)
 }
 
-fn cpu_seconds(envoy: &Envoy) -> Result<f64> {
-    /// Of `times(2)`, on every Linux in use.
-    const TICKS_PER_SECOND: f64 = 100.0;
-    let id = envoy.process_id().context("Envoy has ended")?;
-    let path = format!("/proc/{id}/stat");
-    let line = std::fs::read_to_string(Path::new(&path)).with_context(|| path.clone())?;
-    // Behind the name in brackets: user and system time are fields 14 and 15 of the line.
-    let (_, fields) = line.rsplit_once(')').context("no statistics")?;
-    let ticks: Vec<f64> = fields
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse().ok())
-        .collect();
-    Ok(ticks.iter().sum::<f64>() / TICKS_PER_SECOND)
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    (values.get(values.len() / 2).copied().unwrap_or_default() * 10.0).round() / 10.0
+fn cpu_time(envoy: &Envoy) -> Result<Duration> {
+    process_usage::cpu_time(envoy.process_id().context("Envoy has ended")?)
 }
