@@ -6,7 +6,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use proxy_wasm::hostcalls;
-use proxy_wasm::types::{BufferType, LogLevel, MapType};
+use proxy_wasm::types::{BufferType, LogLevel, MapType, Status};
 
 /// Milliseconds since the epoch; 0 if the host has no clock. Any phase.
 pub(crate) fn now_ms() -> u64 {
@@ -22,6 +22,72 @@ pub(crate) fn request_header(name: &str) -> Option<Vec<u8>> {
     hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, name)
         .ok()
         .flatten()
+}
+
+/// A response header as a number. Only in the response headers callback.
+pub(crate) fn status() -> Option<u16> {
+    number(MapType::HttpResponseHeaders)
+}
+
+fn number(map: MapType) -> Option<u16> {
+    let bytes = hostcalls::get_map_value_bytes(map, ":status")
+        .ok()
+        .flatten()?;
+    std::str::from_utf8(&bytes).ok()?.parse().ok()
+}
+
+/// What became of asking a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// The answer will come under this number.
+    Waiting(u32),
+    /// The cluster has no host to ask.
+    Unreachable,
+    /// Envoy has no such cluster.
+    NoCluster,
+}
+
+/// Asks a cluster for a path, with `rank` as the address that an `ORIGINAL_DST` cluster connects to. Only in a root's
+/// callbacks.
+pub(crate) fn get(cluster: &str, path: &str, rank: Option<&str>, timeout_ms: u64) -> Asked {
+    let mut headers = vec![
+        (":method", "GET"),
+        (":path", path),
+        (":authority", rank.unwrap_or("localhost")),
+    ];
+    headers.extend(rank.map(|rank| ("x-envoy-original-dst-host", rank)));
+    let timeout = Duration::from_millis(timeout_ms);
+    match hostcalls::dispatch_http_call(cluster, headers, None, vec![], timeout) {
+        Ok(token) => Asked::Waiting(token),
+        Err(Status::BadArgument) => Asked::NoCluster,
+        Err(_) => Asked::Unreachable,
+    }
+}
+
+/// The status of the answer to a call. Only in its callback, and only if there were headers: a call that was reset has
+/// none, and then Envoy's status makes the SDK panic.
+pub(crate) fn call_status() -> Option<u16> {
+    number(MapType::HttpCallResponseHeaders)
+}
+
+/// Bytes of the answer to a call. Only in its callback.
+pub(crate) fn call_body(start: usize, bytes: usize) -> Vec<u8> {
+    hostcalls::get_buffer(BufferType::HttpCallResponseBody, start, bytes)
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
+
+/// A property of the stream as text. Any phase of a stream.
+pub(crate) fn text_property(path: Vec<&str>) -> Option<String> {
+    let bytes = hostcalls::get_property(path).ok().flatten()?;
+    String::from_utf8(bytes).ok()
+}
+
+/// A property of the stream as a number. Any phase of a stream.
+pub(crate) fn number_property(path: Vec<&str>) -> Option<u64> {
+    let bytes = hostcalls::get_property(path).ok().flatten()?;
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }
 
 /// Removes every value of a request header. Only while the headers are at hand or held.
@@ -73,8 +139,8 @@ pub(crate) fn resume_request() {
 }
 
 /// Calls `on_tick` of the root at hand at this period. Only in a root's callbacks.
-pub(crate) fn tick_every(period_ms: u64) {
-    let _ = hostcalls::set_tick_period(Duration::from_millis(period_ms));
+pub(crate) fn tick_every(period: Duration) {
+    let _ = hostcalls::set_tick_period(period);
 }
 
 /// Lets the module say as much as Envoy's own log level for wasm wants to hear.

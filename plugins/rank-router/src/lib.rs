@@ -26,6 +26,9 @@ mod picker;
 mod prompt_request;
 mod reader;
 mod root;
+mod shared;
+mod stream;
+mod watch;
 mod worker;
 
 pub use root::Root;

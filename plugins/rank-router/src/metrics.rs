@@ -3,7 +3,7 @@
 use hashbrown::HashMap;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
-use routing::{BodyEnd, Due, Endpoint, Outcome, Pick, Prompt, Reason};
+use routing::{BodyEnd, Due, Endpoint, Failure, Outcome, Pick, Prompt, Reason, Totals};
 
 /// Numbers of the metrics at the host; each definition makes a new number, so they are defined once in a VM.
 ///
@@ -25,6 +25,19 @@ pub(crate) struct Metrics {
     queued_tokens: Option<u32>,
     requests_held: Option<u32>,
     prompts_without_block: Option<u32>,
+    requests_moved: Option<u32>,
+    failures_connect: Option<u32>,
+    failures_reset: Option<u32>,
+    failures_server_error: Option<u32>,
+    failures_no_first_byte: Option<u32>,
+    failures_scrape: Option<u32>,
+    requests_without_pool: Option<u32>,
+    ranks_listed: Option<u32>,
+    ranks_reported: Option<u32>,
+    ranks_coming_back: Option<u32>,
+    ranks_out: Option<u32>,
+    admin_cluster_missing: Option<u32>,
+    scrape_cluster_missing: Option<u32>,
     /// By endpoint, `None` for every other path, and outcome.
     requests: HashMap<(Option<Endpoint>, Outcome), u32>,
 }
@@ -48,6 +61,19 @@ impl Metrics {
             queued_tokens: gauge("queued_tokens"),
             requests_held: gauge("requests_held"),
             prompts_without_block: counter("prompts_without_block"),
+            requests_moved: counter("requests_moved"),
+            failures_connect: counter("failures_connect"),
+            failures_reset: counter("failures_reset"),
+            failures_server_error: counter("failures_server_error"),
+            failures_no_first_byte: counter("failures_no_first_byte"),
+            failures_scrape: counter("failures_scrape"),
+            requests_without_pool: counter("requests_without_pool"),
+            ranks_listed: gauge("ranks_listed"),
+            ranks_reported: gauge("ranks_reported"),
+            ranks_coming_back: gauge("ranks_coming_back"),
+            ranks_out: gauge("ranks_out"),
+            admin_cluster_missing: gauge("admin_cluster_missing"),
+            scrape_cluster_missing: gauge("scrape_cluster_missing"),
             requests: requests(),
         }
     }
@@ -84,8 +110,49 @@ impl Metrics {
         add(metric, 1);
         add(self.prompt_tokens, signed(pick.prompt_tokens));
         add(self.matched_tokens, signed(pick.matched_tokens));
-        add(self.requests_in_flight, 1);
-        add(self.queued_tokens, signed(pick.charge.queued_tokens()));
+    }
+
+    /// Envoy had to send a request to another rank than the first that was named.
+    pub(crate) fn moved(&self) {
+        add(self.requests_moved, 1);
+    }
+
+    /// An attempt on a rank failed.
+    pub(crate) fn rank_failed(&self, failure: Failure) {
+        let metric = match failure {
+            Failure::Connect => self.failures_connect,
+            Failure::Reset => self.failures_reset,
+            Failure::ServerError => self.failures_server_error,
+            Failure::NoFirstByte => self.failures_no_first_byte,
+            Failure::Scrape => self.failures_scrape,
+        };
+        add(metric, 1);
+    }
+
+    /// A request went to a cluster that no pool is for.
+    pub(crate) fn no_pool(&self) {
+        add(self.requests_without_pool, 1);
+    }
+
+    /// Shows what all workers have now.
+    pub(crate) fn show_load(&self, totals: Totals) {
+        show(self.requests_held, u64::from(totals.held));
+        show(self.requests_in_flight, u64::from(totals.in_flight));
+        show(self.queued_tokens, totals.queued_tokens);
+    }
+
+    /// Shows how the ranks of all pools stand.
+    pub(crate) fn show_ranks(&self, ranks: RankCounts) {
+        show(self.ranks_listed, ranks.listed);
+        show(self.ranks_reported, ranks.reported);
+        show(self.ranks_coming_back, ranks.coming_back);
+        show(self.ranks_out, ranks.out);
+    }
+
+    /// Shows which clusters are missing that the module asks others through.
+    pub(crate) fn show_missing(&self, admin: bool, scrape: bool) {
+        show(self.admin_cluster_missing, u64::from(admin));
+        show(self.scrape_cluster_missing, u64::from(scrape));
     }
 
     /// There was no rank to pick.
@@ -97,26 +164,16 @@ impl Metrics {
     pub(crate) fn reader_missing(&self) {
         add(self.reader_missing, 1);
     }
+}
 
-    /// These tokens are no longer queued.
-    pub(crate) fn unqueued(&self, tokens: u64) {
-        add(self.queued_tokens, signed(tokens).saturating_neg());
-    }
-
-    /// A request ended on its rank.
-    pub(crate) fn ended(&self) {
-        add(self.requests_in_flight, -1);
-    }
-
-    /// The headers of a request are held.
-    pub(crate) fn held(&self) {
-        add(self.requests_held, 1);
-    }
-
-    /// The headers of a request are no longer held.
-    pub(crate) fn released(&self) {
-        add(self.requests_held, -1);
-    }
+/// How many ranks of all pools stand how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct RankCounts {
+    pub(crate) listed: u64,
+    /// Those whose last report is fresh.
+    pub(crate) reported: u64,
+    pub(crate) coming_back: u64,
+    pub(crate) out: u64,
 }
 
 /// `requests_<endpoint>_<outcome>` for each of both, and `requests_other_not_a_prompt`.
@@ -146,6 +203,14 @@ fn gauge(name: &str) -> Option<u32> {
 fn add(metric: Option<u32>, amount: i64) {
     if let Some(metric) = metric.filter(|_| amount != 0) {
         let _ = hostcalls::increment_metric(metric, amount);
+    }
+}
+
+/// Sets a gauge that does not show this yet: reading it costs less than writing it.
+fn show(metric: Option<u32>, value: u64) {
+    let Some(metric) = metric else { return };
+    if hostcalls::get_metric(metric) != Ok(value) {
+        let _ = hostcalls::record_metric(metric, value);
     }
 }
 

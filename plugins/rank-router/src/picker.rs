@@ -1,5 +1,6 @@
 //! The later filter: holds the headers until a rank is picked, and counts the request on it.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
@@ -7,29 +8,47 @@ use proxy_wasm::types::Action;
 use routing::{DESTINATION_HEADER, Endpoint, Outcome, STRIPPED_HEADERS};
 
 use crate::prompt_request::{self, PromptRequest};
+use crate::worker::Breakdown;
 use crate::{host, worker};
 
 /// A stream, as the picker sees it.
 #[derive(Debug)]
 pub(crate) struct Picker {
     id: u32,
-    pool: Rc<str>,
+    pools: Rc<[u64]>,
     reader: Option<u32>,
     is_answered: bool,
+    is_complete: bool,
 }
 
 impl Picker {
-    pub(crate) fn new(id: u32, pool: Rc<str>) -> Self {
+    pub(crate) fn new(id: u32, pools: Rc<[u64]>) -> Self {
         Self {
             id,
-            pool,
+            pools,
             reader: None,
             is_answered: false,
+            is_complete: false,
         }
     }
 
+    /// Which pool the request is for, if any.
+    fn pool(&self) -> Option<u64> {
+        let is_for_all = worker::with(|worker| worker.serves_all(&self.pools));
+        if is_for_all {
+            return self.pools.first().copied();
+        }
+        let cluster = host::text_property(vec!["xds", "cluster_name"]);
+        let pool = cluster
+            .and_then(|cluster| worker::with(|worker| worker.pool_of(&self.pools, &cluster)));
+        if pool.is_none() {
+            worker::with(|worker| worker.metrics.no_pool());
+        }
+        pool
+    }
+
     /// Whether the headers wait for the body.
-    fn hold(&mut self) -> bool {
+    fn hold(&mut self, pool: u64) -> bool {
         let mark = worker::with(|worker| worker.mark().to_string());
         self.reader = host::stream_mark(&mark);
         let Some(reader) = self.reader else {
@@ -37,20 +56,48 @@ impl Picker {
             return false;
         };
         let now_ms = host::now_ms();
-        worker::with(|worker| worker.hold(reader, self.id, &self.pool, now_ms))
+        worker::with(|worker| worker.hold(reader, self.id, pool, now_ms))
     }
 
-    fn pick_at_once(&self) {
-        if let Some(destination) = worker::with(|worker| worker.pick(self.id, &self.pool, None)) {
+    fn pick_at_once(&self, pool: u64) {
+        let now_ms = host::now_ms();
+        let destination = worker::with(|worker| {
+            let destination = worker.pick(self.id, pool, None, false, now_ms);
+            worker.flush(now_ms);
+            destination
+        });
+        if let Some(destination) = destination {
             host::set_request_header(DESTINATION_HEADER, &destination);
         }
+    }
+
+    /// The headers of an answer are here, from a rank or from Envoy itself.
+    fn note_headers(&self) {
+        let now_ms = host::now_ms();
+        let status = host::status().unwrap_or(0);
+        let address = upstream_address().filter(|_| status < 500 || is_from_upstream());
+        worker::with(|worker| match address {
+            Some(address) => worker.answer_began(self.id, address, status, now_ms),
+            None => worker.answered_by_envoy(self.id),
+        });
     }
 
     fn answer_began(&mut self) {
         if !self.is_answered {
             self.is_answered = true;
-            worker::with(|worker| worker.first_byte(self.id));
+            let now_ms = host::now_ms();
+            worker::with(|worker| worker.first_byte(self.id, now_ms));
         }
+    }
+
+    /// Looks what broke a stream off.
+    fn note_breakdown(&self) {
+        let breakdown = Breakdown {
+            flags: host::number_property(vec!["response", "flags"]).unwrap_or(0),
+            address: upstream_address(),
+        };
+        let now_ms = host::now_ms();
+        worker::with(|worker| worker.broke_down(self.id, breakdown, now_ms));
     }
 
     /// An answer without a decision, from another filter or from Envoy: nothing is to be decided any more.
@@ -59,6 +106,24 @@ impl Picker {
             worker::with(|worker| worker.close(reader));
         }
     }
+}
+
+/// The rank of the last attempt.
+fn upstream_address() -> Option<SocketAddr> {
+    host::text_property(vec!["upstream", "address"])?
+        .parse()
+        .ok()
+}
+
+/// Whether an answer is a rank's own and not one that Envoy gives in its place.
+fn is_from_upstream() -> bool {
+    host::text_property(vec!["response", "code_details"])
+        .is_some_and(|details| details == "via_upstream")
+}
+
+fn flush() {
+    let now_ms = host::now_ms();
+    worker::with(|worker| worker.flush(now_ms));
 }
 
 /// A body goes by that no reader read.
@@ -103,6 +168,7 @@ impl Context for Picker {
     fn on_done(&mut self) -> bool {
         self.close();
         worker::with(|worker| worker.end(self.id));
+        flush();
         true
     }
 }
@@ -112,27 +178,47 @@ impl HttpContext for Picker {
         STRIPPED_HEADERS
             .iter()
             .for_each(|name| host::remove_request_header(name));
+        let Some(pool) = self.pool() else {
+            return Action::Continue;
+        };
         if end_of_stream {
             note_empty();
-        } else if self.hold() {
+        } else if self.hold(pool) {
+            flush();
             return Action::Pause;
         }
-        self.pick_at_once();
+        self.pick_at_once(pool);
         Action::Continue
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
         self.close();
+        self.note_headers();
         if end_of_stream {
+            self.is_complete = true;
             self.answer_began();
+        }
+        flush();
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, chunk_bytes: usize, end_of_stream: bool) -> Action {
+        self.is_complete |= end_of_stream;
+        if chunk_bytes > 0 && !self.is_answered {
+            self.answer_began();
+            flush();
         }
         Action::Continue
     }
 
-    fn on_http_response_body(&mut self, chunk_bytes: usize, _end_of_stream: bool) -> Action {
-        if chunk_bytes > 0 {
-            self.answer_began();
-        }
+    fn on_http_response_trailers(&mut self, _trailers: usize) -> Action {
+        self.is_complete = true;
         Action::Continue
+    }
+
+    fn on_log(&mut self) {
+        if !self.is_complete {
+            self.note_breakdown();
+        }
     }
 }

@@ -8,6 +8,7 @@ use routing::{Config, ConfigErrors, FilterConfig};
 
 use crate::picker::Picker;
 use crate::reader::Reader;
+use crate::worker::Worker;
 use crate::{bell, host, worker};
 
 /// Which of the two filters this root was configured to be.
@@ -15,7 +16,8 @@ use crate::{bell, host, worker};
 enum Filter {
     Unconfigured,
     Reader,
-    Picker(Rc<str>),
+    /// With its pools.
+    Picker(Rc<[u64]>),
 }
 
 /// One configured filter in one VM.
@@ -35,40 +37,55 @@ impl Root {
         }
     }
 
-    fn become_picker(&mut self, config: Config) {
-        log::info!("rank-router: picker of {config}");
-        host::tick_every((config.decide_after_idle_ms() / 2).max(1));
-        self.leave();
-        let pool = worker::with(|worker| {
+    fn become_picker(&mut self, configs: Vec<Config>) {
+        for config in &configs {
+            log::info!("rank-router: picker of {config}");
+        }
+        host::tick_every(worker::TICK);
+        let before = std::mem::replace(&mut self.filter, Filter::Unconfigured);
+        let pools = worker::with(|worker| {
             let name = format!("rank_router.bell.{}.{}", worker.vm(), self.id);
             worker.bells.hang(self.id, &name);
-            Some(worker.join_pool(config))
+            let pools = configs.into_iter().map(|config| worker.join_pool(config));
+            Some(pools.collect::<Vec<u64>>())
         });
-        self.filter = pool.map_or(Filter::Unconfigured, Filter::Picker);
+        self.filter = pools.map_or(Filter::Unconfigured, |pools| Filter::Picker(pools.into()));
+        // Only now, so that a pool that stays is never without a picker.
+        leave(&before);
     }
+}
 
-    fn leave(&mut self) {
-        if let Filter::Picker(pool) = std::mem::replace(&mut self.filter, Filter::Unconfigured) {
-            worker::with(|worker| worker.leave_pool(&pool));
-        }
+fn leave(filter: &Filter) {
+    if let Filter::Picker(pools) = filter {
+        worker::with(|worker| pools.iter().for_each(|pool| worker.leave_pool(*pool)));
     }
 }
 
 impl Drop for Root {
     fn drop(&mut self) {
-        self.leave();
+        leave(&self.filter);
         worker::with(|worker| worker.bells.take_down(self.id));
     }
 }
 
-impl Context for Root {}
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body_bytes: usize, _: usize) {
+        let now_ms = host::now_ms();
+        worker::with(|worker| {
+            let shared = &mut worker.shared;
+            worker
+                .watch
+                .answered(shared, token, headers > 0, body_bytes, now_ms);
+        });
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _bytes: usize) -> bool {
         host::follow_log_level();
         match FilterConfig::parse(&host::plugin_configuration()) {
             Ok(FilterConfig::Reader) => self.filter = Filter::Reader,
-            Ok(FilterConfig::Picker(config)) => self.become_picker(*config),
+            Ok(FilterConfig::Picker(configs)) => self.become_picker(configs),
             Err(errors) => return refuse(&errors),
         }
         true
@@ -82,7 +99,7 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         host::follow_log_level();
         let now_ms = host::now_ms();
-        worker::with(|worker| worker.exchanges.expire(now_ms));
+        worker::with(|worker| worker.tick(now_ms));
         worker::decide_due(self.id);
     }
 
@@ -90,7 +107,10 @@ impl RootContext for Root {
         Some(match &self.filter {
             Filter::Unconfigured => Box::new(Bystander),
             Filter::Reader => Box::new(Reader::new(id)),
-            Filter::Picker(pool) => Box::new(Picker::new(id, pool.clone())),
+            Filter::Picker(pools) => {
+                worker::with(Worker::wake);
+                Box::new(Picker::new(id, pools.clone()))
+            }
         })
     }
 

@@ -1,20 +1,31 @@
 //! What all streams of one VM, so of one Envoy worker, share.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
 use hashbrown::HashMap;
 use routing::{
-    Charge, Config, DESTINATION_HEADER, Decidable, Exchanges, Limits, Pick, Pool, Prompt,
-    ReadToEnd, chain,
+    Config, Decidable, Exchanges, Limits, Peers, Pick, Pool, Prompt, RankId, ReadToEnd, SentBlock,
+    Totals, chain, hash_bytes, rank_list,
 };
 
 use crate::bell::Bells;
 use crate::host;
 use crate::metrics::Metrics;
+use crate::shared::Shared;
+use crate::stream::Stream;
+use crate::watch::Watch;
+
+mod outcome;
+mod peering;
+
+pub(crate) use outcome::Breakdown;
+pub(crate) use peering::TICK;
 
 /// The key of the numbers that tell VMs apart.
 const VM_NUMBER: &str = "rank_router.vm";
+
+/// Names of clusters whose pool is remembered: more than a gateway has routes to models.
+const MOST_CLUSTERS: usize = 1024;
 
 thread_local! {
     static WORKER: RefCell<Worker> = RefCell::new(Worker::new());
@@ -29,17 +40,12 @@ pub(crate) fn with<T: Default>(act: impl FnOnce(&mut Worker) -> T) -> T {
     })
 }
 
-/// A stream that a picker sees.
+/// A pool, and who needs it: it stays until its last request has ended.
 #[derive(Debug)]
-struct Stream {
-    pool: Rc<str>,
-    charge: Option<Charge>,
-}
-
-#[derive(Debug)]
-struct SharedPool {
-    pool: Pool,
+pub(crate) struct SharedPool {
+    pub(crate) pool: Pool,
     pickers: usize,
+    streams: usize,
 }
 
 /// Pools, exchanges and charges of one VM.
@@ -48,11 +54,22 @@ pub(crate) struct Worker {
     vm: u64,
     mark: String,
     requests: u64,
-    pools: HashMap<Rc<str>, SharedPool>,
+    /// By the hash of their name.
+    pub(crate) pools: HashMap<u64, SharedPool>,
     streams: HashMap<u32, Stream>,
+    by_cluster: HashMap<(u64, u64), Option<u64>>,
     pub(crate) exchanges: Exchanges,
     pub(crate) bells: Bells,
     pub(crate) metrics: Metrics,
+    pub(crate) shared: Shared,
+    pub(crate) watch: Watch,
+    peers: Peers,
+    peer_totals: HashMap<u16, Totals>,
+    held: u32,
+    /// Whether a request has come: a VM that never sees one, as the main thread's, has nothing to tell and to pick.
+    is_awake: bool,
+    expired_ms: u64,
+    judged_ms: u64,
     pub(crate) warned_of_reader: bool,
 }
 
@@ -65,9 +82,18 @@ impl Worker {
             requests: 0,
             pools: HashMap::new(),
             streams: HashMap::new(),
+            by_cluster: HashMap::new(),
             exchanges: Exchanges::default(),
             bells: Bells::default(),
             metrics: Metrics::define(),
+            shared: Shared::default(),
+            watch: Watch::default(),
+            peers: Peers::new(vm),
+            peer_totals: HashMap::new(),
+            held: 0,
+            is_awake: false,
+            expired_ms: 0,
+            judged_ms: 0,
             warned_of_reader: false,
         }
     }
@@ -84,40 +110,66 @@ impl Worker {
     }
 
     /// A picker root uses this pool from now on; pickers that name the same pool share it and its configuration.
-    pub(crate) fn join_pool(&mut self, config: Config) -> Rc<str> {
-        let name: Rc<str> = Rc::from(config.pool());
-        match self.pools.get_mut(&name) {
+    pub(crate) fn join_pool(&mut self, config: Config) -> u64 {
+        let key = hash_bytes(config.pool().as_bytes());
+        self.by_cluster.clear();
+        self.watch.look_again();
+        match self.pools.get_mut(&key) {
             Some(shared) => {
                 shared.pool.reconfigure(config);
                 shared.pickers = shared.pickers.saturating_add(1);
             }
             None => {
-                self.pools.insert(
-                    name.clone(),
-                    SharedPool {
-                        pool: Pool::new(config),
-                        pickers: 1,
-                    },
-                );
+                let shared = SharedPool {
+                    pool: Pool::new(config),
+                    pickers: 1,
+                    streams: 0,
+                };
+                self.pools.insert(key, shared);
+                self.start_over();
             }
         }
-        name
+        key
     }
 
-    /// A picker root is done with this pool; the last one takes it along.
-    pub(crate) fn leave_pool(&mut self, name: &str) {
-        let pickers = self.pools.get_mut(name).map(|shared| {
+    /// A picker root is done with this pool; the last one takes it along, once no request is on it.
+    pub(crate) fn leave_pool(&mut self, key: u64) {
+        self.by_cluster.clear();
+        if let Some(shared) = self.pools.get_mut(&key) {
             shared.pickers = shared.pickers.saturating_sub(1);
-            shared.pickers
-        });
-        if pickers == Some(0) {
-            self.pools.remove(name);
         }
+        self.drop_unused(key);
+    }
+
+    /// Whether a picker's requests are all for one pool, whatever cluster they go to.
+    pub(crate) fn serves_all(&self, pools: &[u64]) -> bool {
+        let [only] = pools else { return false };
+        let shared = self.pools.get(only);
+        shared.is_some_and(|shared| !shared.pool.config().is_discovered())
+    }
+
+    /// Which of a picker's pools the request to a cluster is for, if any.
+    pub(crate) fn pool_of(&mut self, pools: &[u64], cluster: &str) -> Option<u64> {
+        let picker = pools.first().copied().unwrap_or(0);
+        let name = (picker, hash_bytes(cluster.as_bytes()));
+        if let Some(known) = self.by_cluster.get(&name) {
+            return *known;
+        }
+        let serves = |key: &&u64| {
+            let shared = self.pools.get(*key);
+            shared.is_some_and(|shared| shared.pool.config().serves(cluster))
+        };
+        let found = pools.iter().find(serves).copied();
+        if self.by_cluster.len() >= MOST_CLUSTERS {
+            self.by_cluster.clear();
+        }
+        self.by_cluster.insert(name, found);
+        found
     }
 
     /// Holds `picker`'s headers until its reader has seen enough; false when there is nothing to wait for.
-    pub(crate) fn hold(&mut self, reader: u32, picker: u32, pool: &Rc<str>, now_ms: u64) -> bool {
-        let Some(shared) = self.pools.get(pool) else {
+    pub(crate) fn hold(&mut self, reader: u32, picker: u32, pool: u64, now_ms: u64) -> bool {
+        let Some(shared) = self.pools.get(&pool) else {
             return false;
         };
         let config = shared.pool.config();
@@ -129,14 +181,8 @@ impl Worker {
             .exchanges
             .join(reader, picker, config.block_bytes(), limits, now_ms);
         if is_held {
-            self.streams.insert(
-                picker,
-                Stream {
-                    pool: pool.clone(),
-                    charge: None,
-                },
-            );
-            self.metrics.held();
+            self.put_stream(picker, Stream::held(pool));
+            self.change_held(1);
         }
         is_held
     }
@@ -144,25 +190,32 @@ impl Worker {
     /// Ends the exchange of a stream; a held request is then no longer decided.
     pub(crate) fn close(&mut self, reader: u32) {
         if self.exchanges.close(reader) {
-            self.metrics.released();
+            self.change_held(-1);
         }
+    }
+
+    /// A held request goes on.
+    pub(crate) fn released(&mut self) {
+        self.change_held(-1);
     }
 
     /// Picks for a request that was held; gives the destination.
     ///
     /// Where nothing is prefilled a prefix is worth nothing, and the load alone decides.
-    pub(crate) fn decide(&mut self, decidable: &Decidable) -> Option<String> {
+    pub(crate) fn decide(&mut self, decidable: Decidable, now_ms: u64) -> Option<String> {
         let Decidable {
             picker,
             endpoint,
             due,
             prompt,
+            is_streamed,
         } = decidable;
-        self.metrics.body_read(*due, prompt.body_end);
-        self.metrics.request(Some(*endpoint), prompt.outcome());
-        self.metrics.blocks(prompt);
-        let pool = self.streams.get(picker)?.pool.clone();
-        self.pick(*picker, &pool, endpoint.fills_cache().then_some(prompt))
+        self.metrics.body_read(due, prompt.body_end);
+        self.metrics.request(Some(endpoint), prompt.outcome());
+        self.metrics.blocks(&prompt);
+        let pool = self.streams.get(&picker)?.pool;
+        let prompt = endpoint.fills_cache().then_some(prompt);
+        self.pick(picker, pool, prompt, is_streamed, now_ms)
     }
 
     /// Lets pools know what bodies held that were decided on before their end.
@@ -173,7 +226,8 @@ impl Worker {
             };
             let pool = self.pools.get_mut(&stream.pool);
             if let (Some(shared), Some(charge)) = (pool, stream.charge.as_ref()) {
-                shared.pool.learn(charge, &prompt);
+                let (rank, sent) = (charge.rank(), shared.pool.learn(charge, &prompt));
+                self.tell_prompt(stream.pool, rank, &sent);
             }
         }
     }
@@ -182,90 +236,132 @@ impl Worker {
     pub(crate) fn pick(
         &mut self,
         picker: u32,
-        pool: &Rc<str>,
-        prompt: Option<&Prompt>,
+        pool: u64,
+        prompt: Option<Prompt>,
+        is_streamed: bool,
+        now_ms: u64,
     ) -> Option<String> {
+        self.hear();
         self.requests = self.requests.wrapping_add(1);
         let seed = chain(self.vm, self.requests);
-        let picked = self
-            .pools
-            .get_mut(pool)
-            .and_then(|shared| shared.pool.pick(prompt, seed));
+        let shared = self.pools.get_mut(&pool);
+        let picked = shared.and_then(|shared| shared.pool.pick(prompt.as_ref(), seed, now_ms));
         let Some(pick) = picked else {
             self.metrics.no_rank();
             return None;
         };
         self.metrics.picked(&pick);
-        let destination = destination(&pick);
-        log_pick(picker, pool, &pick, &destination);
+        let destination = rank_list(&pick.ranks);
+        self.log_pick(picker, pool, &pick, &destination);
+        let rank = pick.charge.rank();
+        self.tell_prompt(pool, rank, &pick.sent);
         let stream = Stream {
-            pool: pool.clone(),
             charge: Some(pick.charge),
+            prompt: prompt.map(Box::new),
+            named: pick.ranks,
+            picked_ms: now_ms,
+            expected_ms: milliseconds(pick.cost.queue_seconds + pick.cost.miss_seconds),
+            is_streamed,
+            ..Stream::held(pool)
         };
-        if let Some(earlier) = self.streams.insert(picker, stream) {
-            self.end_charge(earlier);
-        }
+        self.put_stream(picker, stream);
+        self.tell_load(pool, rank);
         Some(destination)
-    }
-
-    /// The first byte of a response came: prefill is over.
-    pub(crate) fn first_byte(&mut self, picker: u32) {
-        let Some(stream) = self.streams.get_mut(&picker) else {
-            return;
-        };
-        let pool = self.pools.get_mut(&stream.pool);
-        if let (Some(shared), Some(charge)) = (pool, stream.charge.as_mut()) {
-            self.metrics.unqueued(shared.pool.first_byte(charge));
-        }
     }
 
     /// A stream is over, whatever ended it.
     pub(crate) fn end(&mut self, picker: u32) {
         if let Some(stream) = self.streams.remove(&picker) {
-            self.end_charge(stream);
+            self.end_stream(stream);
         }
     }
 
-    fn end_charge(&mut self, stream: Stream) {
-        let Some(charge) = stream.charge else { return };
-        let tokens = charge.queued_tokens();
+    fn put_stream(&mut self, picker: u32, stream: Stream) {
         if let Some(shared) = self.pools.get_mut(&stream.pool) {
-            shared.pool.end(charge);
+            shared.streams = shared.streams.saturating_add(1);
         }
-        self.metrics.unqueued(tokens);
-        self.metrics.ended();
+        if let Some(earlier) = self.streams.insert(picker, stream) {
+            self.end_stream(earlier);
+        }
+    }
+
+    fn end_stream(&mut self, stream: Stream) {
+        let rank = stream.rank();
+        if let Some(shared) = self.pools.get_mut(&stream.pool) {
+            shared.streams = shared.streams.saturating_sub(1);
+            if let Some(charge) = stream.charge {
+                shared.pool.end(charge);
+            }
+        }
+        if let Some(rank) = rank {
+            self.tell_load(stream.pool, rank);
+        }
+        self.drop_unused(stream.pool);
+    }
+
+    fn drop_unused(&mut self, key: u64) {
+        let is_unused = |shared: &SharedPool| shared.pickers == 0 && shared.streams == 0;
+        if self.pools.get(&key).is_some_and(is_unused) {
+            self.pools.remove(&key);
+        }
+    }
+
+    fn change_held(&mut self, by: i32) {
+        self.held = self.held.saturating_add_signed(by);
+        self.peers.held(self.held);
+    }
+
+    /// Tells what this worker has on a rank now.
+    fn tell_load(&mut self, pool: u64, rank: RankId) {
+        let shared = self.pools.get(&pool);
+        if let Some((key, load)) = shared.and_then(|shared| shared.pool.own_load(rank)) {
+            self.peers.load(key, load.queued_tokens, load.in_flight);
+        }
+    }
+
+    fn tell_prompt(&mut self, pool: u64, rank: RankId, sent: &[SentBlock]) {
+        let shared = self.pools.get(&pool);
+        if let Some(key) = shared.and_then(|shared| shared.pool.rank_key(rank)) {
+            self.peers.prompt(key, sent);
+        }
+    }
+
+    fn log_pick(&self, picker: u32, pool: u64, pick: &Pick, destination: &str) {
+        let shared = self.pools.get(&pool);
+        let name = shared.map_or("", |shared| shared.pool.config().pool());
+        log::debug!(
+            "rank-router: stream {picker} of pool {name} to {destination}: {:?}, {} of {} tokens matched, \
+             {:.4} s queue + {:.4} s miss + {:.4} s in flight",
+            pick.reason,
+            pick.matched_tokens,
+            pick.prompt_tokens,
+            pick.cost.queue_seconds,
+            pick.cost.miss_seconds,
+            pick.cost.in_flight_seconds,
+        );
     }
 }
 
 /// Decides what is due and lets it go on; then acts on `root` again. Only in a picker root's callbacks.
 pub(crate) fn decide_due(root: u32) {
     with(|worker| worker.bells.silence());
+    let now_ms = host::now_ms();
     for decidable in with(|worker| worker.exchanges.take_due()) {
-        with(|worker| worker.metrics.released());
-        if host::act_on(decidable.picker) {
-            if let Some(destination) = with(|worker| worker.decide(&decidable)) {
-                host::set_request_header(DESTINATION_HEADER, &destination);
+        let picker = decidable.picker;
+        with(Worker::released);
+        if host::act_on(picker) {
+            if let Some(destination) = with(|worker| worker.decide(decidable, now_ms)) {
+                host::set_request_header(routing::DESTINATION_HEADER, &destination);
             }
             host::resume_request();
         }
     }
+    with(|worker| worker.flush(now_ms));
     host::act_on(root);
 }
 
-fn destination(pick: &Pick) -> String {
-    let ranks: Vec<String> = pick.ranks.iter().map(ToString::to_string).collect();
-    ranks.join(",")
-}
-
-fn log_pick(picker: u32, pool: &str, pick: &Pick, destination: &str) {
-    log::debug!(
-        "rank-router: stream {picker} of pool {pool} to {destination}: {:?}, {} of {} tokens matched, \
-         {:.4} s queue + {:.4} s miss + {:.4} s in flight",
-        pick.reason,
-        pick.matched_tokens,
-        pick.prompt_tokens,
-        pick.cost.queue_seconds,
-        pick.cost.miss_seconds,
-        pick.cost.in_flight_seconds,
-    );
+/// Seconds of a cost as whole milliseconds; costs are finite and not negative.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn milliseconds(seconds: f64) -> u64 {
+    (seconds * 1000.0) as u64
 }

@@ -70,6 +70,16 @@ impl Peers {
         self.peers.iter().filter(|peer| peer.is_alive()).count()
     }
 
+    /// Whether there were VMs and none is alive any more: then nobody has anything on any rank. For a VM that has not
+    /// joined; cost: one get for each slot.
+    #[must_use]
+    pub fn nobody_is_left(&self, memory: &impl SharedMemory, now_ms: u64) -> bool {
+        let stored = (0..MAX_SLOTS).map(|slot| memory.get(&slot_key(slot)));
+        let known = stored.take_while(|stored| stored.version.is_some());
+        let mut leases = known.map(|stored| Lease::from_bytes(&stored.bytes).unwrap_or_default());
+        leases.all(|lease| lease.is_over(now_ms))
+    }
+
     /// What this VM has on ranks and holds.
     #[must_use]
     pub fn totals(&self) -> Totals {

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use crate::{
     Admission, BodyEnd, Candidate, Charge, Config, Cost, HealthTable, LoadTable, Membership,
-    PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, SentBlock, best_first, hash_bytes,
+    Patience, PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, SentBlock, best_first,
+    hash_bytes,
 };
 
 use crate::peer_loads::PeerLoads;
@@ -45,6 +46,7 @@ pub struct Pool {
     loads: LoadTable,
     peer_loads: PeerLoads,
     health: HealthTable,
+    patience: Patience,
     reported: Reported,
     depths: Vec<u32>,
 }
@@ -61,6 +63,7 @@ impl Pool {
             loads: LoadTable::default(),
             peer_loads: PeerLoads::default(),
             health: HealthTable::default(),
+            patience: Patience::default(),
             reported: Reported::default(),
             depths: Vec::new(),
         };
@@ -191,10 +194,10 @@ impl Pool {
         Some((self.loads.charge(rank, queued_tokens), sent))
     }
 
-    /// The address that a charge counts on.
+    /// The address of a rank.
     #[must_use]
-    pub fn address_of(&self, charge: &Charge) -> Option<SocketAddr> {
-        self.address(charge.rank())
+    pub fn address(&self, rank: RankId) -> Option<SocketAddr> {
+        self.seats.get(rank).map(|seat| seat.address)
     }
 
     /// What this worker has on the rank of a charge, and what all workers call that rank by.
@@ -289,10 +292,6 @@ impl Pool {
         })
     }
 
-    fn address(&self, rank: RankId) -> Option<SocketAddr> {
-        self.seats.get(rank).map(|seat| seat.address)
-    }
-
     /// A rank takes its seat: what was known of the one before it is forgotten, and what others have on it counts.
     fn seat(&mut self, rank: RankId) {
         let Some(seat) = self.seats.get(rank) else {
@@ -300,6 +299,7 @@ impl Pool {
         };
         self.index.forget(rank);
         self.health.seat(rank, seat.address_hash, seat.address.ip());
+        self.patience.seat(rank);
         self.reported.seat(rank);
         self.loads
             .set_others(rank, self.peer_loads.of(seat.address_hash));

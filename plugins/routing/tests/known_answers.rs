@@ -12,10 +12,9 @@
 )]
 
 use routing::{
-    BlockStream, BodyEnd, Candidate, Config, Endpoint, MetricsPage, Pool, Prompt, PromptReader,
-    RankId, RawConfig, Report, ReportTable, best_first, chain, hash_bytes, rank_list,
-    BlockStream, BodyEnd, Candidate, Config, Endpoint, EndpointDump, Glob, Membership, Pool,
-    Prompt, PromptReader, RankId, RawConfig, RoleRules, best_first, chain, hash_bytes, rank_list,
+    BlockStream, BodyEnd, Candidate, Config, Endpoint, EndpointDump, Glob, Membership, MetricsPage,
+    Pool, Prompt, PromptReader, RankId, RawConfig, Report, ReportTable, RoleRules, best_first,
+    chain, hash_bytes, rank_list,
 };
 
 /// The reference's test input: high bytes of a multiplicative sequence.
@@ -334,6 +333,8 @@ fn the_bytes_of_a_table_of_reports_are_pinned() {
         (52, 0x10E9_6B57_D413_D103)
     );
     assert_eq!(ReportTable::decode(&bytes), Ok(reports));
+}
+
 /// Envoy 1.40.0's own answer, and what workers of all versions hand each other of it.
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]
 #[cfg_attr(not(target_arch = "wasm32"), test)]

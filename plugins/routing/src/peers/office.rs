@@ -1,6 +1,6 @@
 //! An office that one VM at a time holds, such as asking the ranks for reports.
 
-use super::lease::{LEASE_MS, Lease};
+use super::lease::Lease;
 use super::shared_memory::SharedMemory;
 
 /// The office of doing `key` for all VMs of an Envoy.
@@ -10,7 +10,7 @@ pub struct Office {
 }
 
 /// Shorter than the lease of a slot: a second without reports is noticed, and nothing is lost when two VMs ask at once.
-const OFFICE_MS: u64 = LEASE_MS - 500;
+const OFFICE_MS: u64 = 1250;
 
 impl Office {
     /// An office of this name.
@@ -38,6 +38,12 @@ impl Office {
             return false;
         }
         is_free && memory.set(&self.key, &own.to_bytes(), stored.version)
+    }
+
+    /// Whether nobody holds the office.
+    pub fn is_vacant(&self, memory: &impl SharedMemory, now_ms: u64) -> bool {
+        let lease = Lease::from_bytes(&memory.get(&self.key).bytes);
+        lease.unwrap_or_default().is_over(now_ms)
     }
 
     /// Gives the office up, so that another can hold it at once.

@@ -50,7 +50,7 @@ pub(crate) struct Peer {
     /// The segment being read, and how far.
     number: u64,
     mark: Mark,
-    /// Older segments that are still to be read for their prompts.
+    /// Older segments that are still to be read.
     missed: Range<u64>,
     /// Where the reading stood at the last beat.
     beat_at: (u64, Mark),
@@ -180,7 +180,7 @@ impl Peer {
         !self.missed.is_empty()
     }
 
-    /// Reads a few of the older segments for their prompts.
+    /// Reads a few of the older segments for what does not age by itself: loads do, prompts and failures have their time.
     pub(crate) fn catch_up(
         &mut self,
         memory: &impl SharedMemory,
@@ -193,7 +193,7 @@ impl Peer {
             let mut events =
                 segment.map_or(Wire::default(), |segment| segment.from(segment.events_at));
             while let Some(news) = news::read(&mut events) {
-                if matches!(news, News::Prompt { .. }) {
+                if !matches!(news, News::Load { .. } | News::Totals(_)) {
                     heard(Heard::News {
                         slot: self.slot,
                         news,

@@ -362,10 +362,11 @@ fn an_office_is_held_by_one_and_passes_on_when_its_holder_dies_or_gives_it_up() 
     assert!(office.hold(&memory, 1, 10));
     assert!(!office.hold(&memory, 2, 20));
     assert!(office.hold(&memory, 1, 1000));
-    assert!(!office.hold(&memory, 2, 2400));
+    assert!(!office.is_vacant(&memory, 2249) && office.is_vacant(&memory, 2250));
+    assert!(!office.hold(&memory, 2, 2200));
     assert!(
-        office.hold(&memory, 2, 2500),
-        "the holder has not shown itself for 1.5 s"
+        office.hold(&memory, 2, 2250),
+        "the holder has not shown itself for 1.25 s"
     );
     assert!(!office.hold(&memory, 1, 2600));
     office.give_up(&memory, 1);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Pool;
 use crate::seats::address_hash;
-use crate::{Attempt, Counts, Failure, RankId};
+use crate::{Attempt, Counts, Failure, RankId, Waiting};
 
 impl Pool {
     /// An attempt of this worker on a rank failed. Gives the rank, if it is known.
@@ -20,9 +20,29 @@ impl Pool {
         Some(rank)
     }
 
-    /// A rank answered a request of this worker; true when the other workers need to hear it.
-    pub fn answered(&mut self, rank: RankId, attempt: Attempt, now_ms: u64) -> bool {
+    /// A rank gave the first byte of a good answer to a request of this worker; true when the others need to hear it.
+    pub fn answered(
+        &mut self,
+        rank: RankId,
+        attempt: Attempt,
+        is_streamed: bool,
+        now_ms: u64,
+    ) -> bool {
+        let waited_ms = attempt.ended_ms.saturating_sub(attempt.picked_ms);
+        // How long an answer took that is not streamed says nothing of the prefill.
+        let waited_ms = if is_streamed { waited_ms } else { 0 };
+        self.patience.answered(rank, waited_ms, now_ms);
         self.health.answered(rank, attempt, now_ms)
+    }
+
+    /// Whether a request of this worker, the oldest on its rank without a first byte, shows that the rank hangs.
+    pub fn is_hung(&mut self, rank: RankId, picked_ms: u64, expected_ms: u64, now_ms: u64) -> bool {
+        let oldest = Waiting {
+            rank,
+            picked_ms,
+            expected_ms,
+        };
+        self.patience.is_hung(oldest, now_ms)
     }
 
     /// How many ranks stand how.

@@ -1,0 +1,70 @@
+//! A request, from its pick to its end.
+
+use std::net::SocketAddr;
+
+use routing::{Attempt, Charge, Prompt, RankId};
+
+/// What a worker keeps of a request that a picker saw.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) pool: u64,
+    pub(crate) charge: Option<Charge>,
+    /// What was read of the prompt, until the answer tells which rank has it now.
+    pub(crate) prompt: Option<Box<Prompt>>,
+    /// The ranks that were named, best first.
+    pub(crate) named: Vec<SocketAddr>,
+    pub(crate) picked_ms: u64,
+    /// When the answer's first byte is expected.
+    pub(crate) expected_ms: u64,
+    pub(crate) is_streamed: bool,
+    pub(crate) answer: Answer,
+}
+
+/// How far the answer to a request has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Nothing has come.
+    None,
+    /// Headers that say nothing against the rank.
+    Good,
+    /// Headers that count against it, or an answer of Envoy's own.
+    Bad,
+}
+
+impl Stream {
+    /// A request that waits for its pick.
+    pub(crate) fn held(pool: u64) -> Self {
+        Self {
+            pool,
+            charge: None,
+            prompt: None,
+            named: Vec::new(),
+            picked_ms: 0,
+            expected_ms: 0,
+            is_streamed: false,
+            answer: Answer::None,
+        }
+    }
+
+    /// The rank that the request counts on.
+    pub(crate) fn rank(&self) -> Option<RankId> {
+        self.charge.as_ref().map(Charge::rank)
+    }
+
+    /// The attempt that ends now.
+    pub(crate) fn attempt(&self, now_ms: u64) -> Attempt {
+        Attempt {
+            picked_ms: self.picked_ms,
+            ended_ms: now_ms,
+        }
+    }
+
+    /// Whether its first byte is still to come, and would come when the prompt is prefilled.
+    pub(crate) fn waits_for_first_byte(&self) -> bool {
+        self.is_streamed
+            && self
+                .charge
+                .as_ref()
+                .is_some_and(|charge| charge.queued_tokens() > 0)
+    }
+}

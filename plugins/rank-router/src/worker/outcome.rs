@@ -1,0 +1,218 @@
+//! What the answer to a request tells of the ranks that were asked.
+
+use std::net::SocketAddr;
+
+use routing::{Attempt, BEAT_MS, Failure, RankId, Span};
+
+use super::Worker;
+use crate::stream::{Answer, Stream};
+
+/// Envoy's `response.flags` of an attempt that found no connection (`UF`).
+const CONNECTION_FAILURE: u64 = 0x20;
+/// Those of an answer that broke off: reset by the rank (`UR`), connection closed by it (`UC`).
+const BROKEN_OFF: u64 = 0x10 | 0x40;
+
+/// Statuses of 500 and more that say something about the request and not about the rank.
+const NOT_THE_RANK: [u16; 2] = [501, 505];
+
+/// How a stream ended that did not end with the end of its answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Breakdown {
+    /// Envoy's `response.flags`.
+    pub(crate) flags: u64,
+    /// The address of the last attempt.
+    pub(crate) address: Option<SocketAddr>,
+}
+
+impl Breakdown {
+    fn failure(self) -> Option<Failure> {
+        if self.flags & CONNECTION_FAILURE != 0 {
+            Some(Failure::Connect)
+        } else {
+            (self.flags & BROKEN_OFF != 0).then_some(Failure::Reset)
+        }
+    }
+}
+
+impl Worker {
+    /// The headers of an answer came from this rank.
+    ///
+    /// Where Envoy had to try another rank than the first, those before it have failed, and the request counts on the one
+    /// that serves it.
+    pub(crate) fn answer_began(
+        &mut self,
+        picker: u32,
+        address: SocketAddr,
+        status: u16,
+        now_ms: u64,
+    ) {
+        self.move_to(picker, address, now_ms);
+        let Some(stream) = self.streams.get_mut(&picker) else {
+            return;
+        };
+        let is_bad = status >= 500 && !NOT_THE_RANK.contains(&status);
+        stream.answer = if is_bad { Answer::Bad } else { Answer::Good };
+        stream.prompt = None;
+        let (pool, attempt) = (stream.pool, stream.attempt(now_ms));
+        if is_bad {
+            self.rank_failed(pool, address, Failure::ServerError, attempt, now_ms);
+        }
+    }
+
+    /// The answer is one of Envoy's own, or of another filter.
+    pub(crate) fn answered_by_envoy(&mut self, picker: u32) {
+        if let Some(stream) = self.streams.get_mut(&picker) {
+            stream.answer = Answer::Bad;
+        }
+    }
+
+    /// The first byte of an answer came: prefill is over.
+    pub(crate) fn first_byte(&mut self, picker: u32, now_ms: u64) {
+        let Some(stream) = self.streams.get_mut(&picker) else {
+            return;
+        };
+        let (pool, rank) = (stream.pool, stream.rank());
+        let (attempt, is_good) = (stream.attempt(now_ms), stream.answer == Answer::Good);
+        let is_streamed = stream.is_streamed;
+        let shared = self.pools.get_mut(&pool);
+        if let (Some(shared), Some(charge)) = (shared, stream.charge.as_mut()) {
+            shared.pool.first_byte(charge);
+        }
+        let Some(rank) = rank else { return };
+        if is_good {
+            self.rank_answered(pool, rank, attempt, is_streamed, now_ms);
+        }
+        self.tell_load(pool, rank);
+    }
+
+    /// A stream ended before its answer did.
+    pub(crate) fn broke_down(&mut self, picker: u32, breakdown: Breakdown, now_ms: u64) {
+        let Some(failure) = breakdown.failure() else {
+            return;
+        };
+        let address = breakdown.address;
+        if let Some(address) = address {
+            self.move_to(picker, address, now_ms);
+        }
+        let Some(stream) = self.streams.get(&picker) else {
+            return;
+        };
+        let first = stream.named.first().copied();
+        let (pool, attempt) = (stream.pool, stream.attempt(now_ms));
+        if let Some(address) = address.or(first) {
+            self.rank_failed(pool, address, failure, attempt, now_ms);
+        }
+    }
+
+    /// Looks for ranks that take requests and never answer.
+    pub(super) fn judge_waits(&mut self, now_ms: u64) {
+        if now_ms.abs_diff(self.judged_ms) < BEAT_MS {
+            return;
+        }
+        self.judged_ms = now_ms;
+        let waiting = self
+            .streams
+            .values()
+            .filter(|stream| stream.waits_for_first_byte());
+        let mut oldest: hashbrown::HashMap<(u64, RankId), &Stream> = hashbrown::HashMap::new();
+        for stream in waiting {
+            let Some(rank) = stream.rank() else { continue };
+            let place = oldest.entry((stream.pool, rank)).or_insert(stream);
+            if stream.picked_ms < place.picked_ms {
+                *place = stream;
+            }
+        }
+        let hung: Vec<(u64, SocketAddr, Attempt)> = oldest
+            .into_iter()
+            .filter_map(|((pool, rank), stream)| {
+                let shared = self.pools.get_mut(&pool)?;
+                let (picked_ms, expected_ms) = (stream.picked_ms, stream.expected_ms);
+                let is_hung = shared.pool.is_hung(rank, picked_ms, expected_ms, now_ms);
+                let address = shared.pool.address(rank)?;
+                is_hung.then(|| (pool, address, stream.attempt(now_ms)))
+            })
+            .collect();
+        for (pool, address, attempt) in hung {
+            self.rank_failed(pool, address, Failure::NoFirstByte, attempt, now_ms);
+        }
+    }
+
+    /// The request is on this rank now, and the ranks named before it have failed.
+    fn move_to(&mut self, picker: u32, address: SocketAddr, now_ms: u64) {
+        let Some(stream) = self.streams.get_mut(&picker) else {
+            return;
+        };
+        let place = stream.named.iter().position(|named| *named == address);
+        if place == Some(0) {
+            return;
+        }
+        let passed = place.unwrap_or(stream.named.len());
+        let failed: Vec<SocketAddr> = stream.named.drain(..passed).collect();
+        let (pool, attempt, before) = (stream.pool, stream.attempt(now_ms), stream.rank());
+        let charge = stream.charge.take();
+        let shared = self.pools.get_mut(&pool);
+        let moved = shared.zip(charge).and_then(|(shared, charge)| {
+            shared.pool.serve(charge, address, stream.prompt.as_deref())
+        });
+        self.metrics.moved();
+        let (charge, sent) = moved.unzip();
+        let after = charge.as_ref().map(routing::Charge::rank);
+        if let Some(stream) = self.streams.get_mut(&picker) {
+            stream.charge = charge;
+        }
+        for rank in [before, after].into_iter().flatten() {
+            self.tell_load(pool, rank);
+        }
+        if let (Some(rank), Some(sent)) = (after, sent) {
+            self.tell_prompt(pool, rank, &sent);
+        }
+        for address in failed {
+            // In which way is not known any more; a refused connection would weigh more.
+            self.rank_failed(pool, address, Failure::Reset, attempt, now_ms);
+        }
+    }
+
+    fn rank_failed(
+        &mut self,
+        pool: u64,
+        address: SocketAddr,
+        failure: Failure,
+        attempt: Attempt,
+        now_ms: u64,
+    ) {
+        self.metrics.rank_failed(failure);
+        let Some(shared) = self.pools.get_mut(&pool) else {
+            return;
+        };
+        let Some(rank) = shared.pool.failed(address, failure, attempt, now_ms) else {
+            return;
+        };
+        if let Some(key) = shared.pool.rank_key(rank) {
+            self.peers.failed(key, failure.code(), span(attempt));
+        }
+    }
+
+    fn rank_answered(
+        &mut self,
+        pool: u64,
+        rank: RankId,
+        attempt: Attempt,
+        is_streamed: bool,
+        now_ms: u64,
+    ) {
+        let Some(shared) = self.pools.get_mut(&pool) else {
+            return;
+        };
+        let is_news = shared.pool.answered(rank, attempt, is_streamed, now_ms);
+        if let Some(key) = shared.pool.rank_key(rank).filter(|_| is_news) {
+            self.peers.answered(key, span(attempt));
+        }
+    }
+}
+
+fn span(attempt: Attempt) -> Span {
+    Span {
+        from_ms: attempt.picked_ms,
+        to_ms: attempt.ended_ms,
+    }
+}

@@ -1,0 +1,207 @@
+//! What this worker hears from the others, and what it does between requests.
+
+use std::time::Duration;
+
+use routing::{BEAT_MS, Heard, News, RankLoad};
+
+use super::{SharedPool, Worker};
+use crate::host;
+use crate::metrics::RankCounts;
+
+use hashbrown::HashMap;
+
+/// How often a worker looks at what the others told: a pick looks by itself, so this is for what others' first bytes and
+/// ends free, and it bounds how far a ring can run ahead.
+pub(crate) const TICK: Duration = Duration::from_millis(4);
+
+impl Worker {
+    /// A request has come: from now on this VM is one of the workers.
+    pub(crate) fn wake(&mut self) {
+        if !self.is_awake && !cfg!(feature = "isolated") {
+            self.is_awake = true;
+            self.meet(host::now_ms());
+        }
+    }
+
+    /// What is to be done often, whatever requests come; true when a decision is due.
+    pub(crate) fn tick(&mut self, now_ms: u64) {
+        self.expire(now_ms);
+        if self.is_awake {
+            self.meet(now_ms);
+            self.judge_waits(now_ms);
+            self.show();
+        } else if self.peers.nobody_is_left(&self.shared, now_ms) {
+            // The last worker died and took what it had along.
+            self.metrics.show_load(Default::default());
+        }
+        self.keep_watch(now_ms);
+        self.flush(now_ms);
+    }
+
+    /// Takes part in the watch over the ranks, and takes in what it has put up.
+    fn keep_watch(&mut self, now_ms: u64) {
+        let pools = self.pools.iter();
+        let configs = pools.map(|(key, shared)| (*key, shared.pool.config()));
+        let is_eager = !self.is_awake;
+        self.watch
+            .tick(&mut self.shared, configs, self.vm, is_eager, now_ms);
+        self.take_posted(now_ms);
+        if self.watch.holds_office() {
+            let missing = self.watch.missing();
+            self.metrics.show_missing(missing.admin, missing.scrape);
+            self.metrics.show_ranks(self.rank_counts(now_ms));
+        }
+    }
+
+    fn take_posted(&mut self, now_ms: u64) {
+        let pools = self.pools.keys().copied();
+        for posted in self.watch.posted(&mut self.shared, pools) {
+            let Some(shared) = self.pools.get_mut(&posted.pool) else {
+                continue;
+            };
+            let pool = &mut shared.pool;
+            if let Some(membership) = posted.membership.filter(|_| pool.config().is_discovered()) {
+                pool.list(&membership);
+            }
+            if let Some(reports) = posted.reports {
+                pool.reported(&reports, now_ms);
+            }
+        }
+    }
+
+    fn rank_counts(&self, now_ms: u64) -> RankCounts {
+        let mut counts = RankCounts::default();
+        for shared in self.pools.values() {
+            let health = shared.pool.health_counts(now_ms);
+            let add = |count: &mut u64, more: usize| {
+                *count = count.saturating_add(u64::try_from(more).unwrap_or(u64::MAX));
+            };
+            add(&mut counts.listed, shared.pool.listed());
+            add(&mut counts.reported, shared.pool.fresh_reports(now_ms));
+            add(&mut counts.coming_back, health.coming_back);
+            add(&mut counts.out, health.out_ranks);
+        }
+        counts
+    }
+
+    /// Lets the others see what was told; at the end of each callback that may have told something.
+    pub(crate) fn flush(&mut self, now_ms: u64) {
+        self.peers.flush(&mut self.shared, now_ms);
+    }
+
+    /// Takes in what the others told since the last time.
+    pub(super) fn hear(&mut self) {
+        if self.is_awake {
+            let now_ms = host::now_ms();
+            let (peers, shared, mut ears) = self.ears(now_ms);
+            peers.hear(shared, &mut |heard| ears.take(heard));
+        }
+    }
+
+    /// There is a pool that knows nothing yet: hears everything again.
+    pub(super) fn start_over(&mut self) {
+        let (peers, _, mut ears) = self.ears(0);
+        peers.start_over(&mut |heard| ears.take(heard));
+    }
+
+    fn meet(&mut self, now_ms: u64) {
+        let (peers, shared, mut ears) = self.ears(now_ms);
+        peers.beat(shared, now_ms, &mut |heard| ears.take(heard));
+        peers.hear(shared, &mut |heard| ears.take(heard));
+        peers.catch_up(shared, &mut |heard| ears.take(heard));
+    }
+
+    fn ears(&mut self, now_ms: u64) -> (&mut routing::Peers, &mut crate::shared::Shared, Ears<'_>) {
+        let ears = Ears {
+            pools: &mut self.pools,
+            totals: &mut self.peer_totals,
+            now_ms,
+        };
+        (&mut self.peers, &mut self.shared, ears)
+    }
+
+    /// Makes what no byte came for due. Not at each tick: it looks at every open request.
+    fn expire(&mut self, now_ms: u64) {
+        let idle_ms = self
+            .pools
+            .values()
+            .map(|shared| shared.pool.config().decide_after_idle_ms())
+            .min();
+        let period_ms = idle_ms.unwrap_or(BEAT_MS) / 2;
+        if now_ms.abs_diff(self.expired_ms) >= period_ms.max(1) {
+            self.expired_ms = now_ms;
+            self.exchanges.expire(now_ms);
+        }
+    }
+
+    /// Shows in gauges what all workers have. Each of them does, and each shows the same once all have heard all.
+    fn show(&mut self) {
+        let own = self.peers.totals();
+        let all = self
+            .peer_totals
+            .values()
+            .fold(own, |sum, totals| routing::Totals {
+                held: sum.held.saturating_add(totals.held),
+                in_flight: sum.in_flight.saturating_add(totals.in_flight),
+                queued_tokens: sum.queued_tokens.saturating_add(totals.queued_tokens),
+            });
+        self.metrics.show_load(all);
+    }
+}
+
+/// Where news go.
+struct Ears<'a> {
+    pools: &'a mut HashMap<u64, SharedPool>,
+    totals: &'a mut HashMap<u16, routing::Totals>,
+    now_ms: u64,
+}
+
+impl Ears<'_> {
+    fn take(&mut self, heard: Heard<'_>) {
+        match heard {
+            Heard::Cleared { slot } => {
+                self.totals.remove(&slot);
+                for shared in self.pools.values_mut() {
+                    shared.pool.heard_nothing_of(slot);
+                }
+            }
+            Heard::News { slot, news } => self.take_news(slot, news),
+        }
+    }
+
+    fn take_news(&mut self, slot: u16, news: News<'_>) {
+        let key = match news {
+            News::Totals(totals) => {
+                self.totals.insert(slot, totals);
+                return;
+            }
+            News::Load { key, .. }
+            | News::Prompt { key, .. }
+            | News::Failed { key, .. }
+            | News::Answered { key, .. } => key,
+        };
+        let Some(shared) = self.pools.get_mut(&key.pool) else {
+            return;
+        };
+        let pool = &mut shared.pool;
+        match news {
+            News::Load {
+                queued_tokens,
+                in_flight,
+                ..
+            } => {
+                let load = RankLoad {
+                    queued_tokens,
+                    in_flight,
+                };
+                pool.heard_load(slot, key.rank, load);
+            }
+            News::Prompt { blocks, .. } => pool.heard_prompt(key.rank, blocks),
+            News::Failed { code, span, .. } => {
+                pool.heard_failure(key.rank, code, span, self.now_ms);
+            }
+            News::Answered { span, .. } => pool.heard_answer(key.rank, span, self.now_ms),
+            News::Totals(_) => {}
+        }
+    }
+}
