@@ -200,28 +200,28 @@ impl HealthTable {
 
     /// `rank` has just gone out as if it had died: puts out the rest of its pod when that is not alone.
     fn put_out_pod(&mut self, rank: RankId, now_ms: u64) {
-        let Some(health) = self.ranks.get(rank.index()).copied() else {
-            return;
-        };
-        let Some(pod) = self.pods.get(health.pod) else {
-            return;
-        };
-        let Some(first_ms) = pod.unanswered_since_ms() else {
+        let Some(health) = self.ranks.get(rank.index()) else {
             return;
         };
         let went_ms = health.spell.since_ms;
-        let ranks = pod.ranks.clone();
-        let health_of = |rank: &RankId| self.ranks.get(rank.index());
-        let dead = ranks
-            .iter()
-            .filter_map(health_of)
-            .filter(|health| health.spell.is_death(first_ms, went_ms, POD_WINDOW_MS));
-        if dead.count() < 2 {
+        let pod = self.pods.get(health.pod);
+        let Some(pod) = pod.filter(|pod| self.has_died(pod, went_ms)) else {
             return;
-        }
-        for other in ranks {
+        };
+        for other in pod.ranks.clone() {
             self.change(other, |health| health.follow_pod(went_ms, now_ms));
         }
+    }
+
+    /// Whether two ranks of a pod died about `went_ms` and none has answered since it began to fail.
+    fn has_died(&self, pod: &Pod, went_ms: u64) -> bool {
+        let Some(first_ms) = pod.unanswered_since_ms() else {
+            return false;
+        };
+        let ranks = pod.ranks.iter();
+        let spells = ranks.filter_map(|rank| self.ranks.get(rank.index()));
+        let dead = spells.filter(|rank| rank.spell.is_death(first_ms, went_ms, POD_WINDOW_MS));
+        dead.count() >= 2
     }
 }
 

@@ -77,7 +77,7 @@ impl Patience {
             self.answered_ms.resize(needed, 0);
         }
         if let Some(answered_ms) = self.answered_ms.get_mut(rank.index()) {
-            *answered_ms = now_ms.max(*answered_ms);
+            *answered_ms = now_ms;
         }
         let wait = Wait {
             rank,

@@ -148,9 +148,37 @@ fn a_clock_set_back_by_hours_ends_a_time_out() {
 #[test]
 fn answers_from_before_the_clock_was_set_back_hide_no_failure() {
     let hours = 5 * 3_600_000;
+    for failure in [Failure::Connect, Failure::NoFirstByte] {
+        let mut scene = Scene::new(1, 1);
+        scene.answer(A, hours, hours);
+        scene.fail(A, failure, 0, 1);
+        scene.fail(A, failure, 2, 3);
+        assert_eq!(scene.standing(A, 3), Standing::Out, "{failure:?}");
+    }
+}
+
+#[test]
+fn failures_from_before_the_clock_was_set_back_are_no_row_with_new_ones() {
+    let hours = 5 * 3_600_000;
     let mut scene = Scene::new(1, 1);
-    scene.answer(A, hours, hours);
-    scene.put_out(A, 0);
+    scene.fail(A, Failure::Connect, hours, hours);
+    assert!(!scene.fail(A, Failure::Connect, 0, 1));
+    assert!(scene.fail(A, Failure::Connect, 2, 3), "this is one");
+}
+
+#[test]
+fn a_rank_heals_after_the_clock_was_set_back() {
+    let hours = 5 * 3_600_000;
+    let mut scene = Scene::new(1, 1);
+    let mut opens = scene.put_out(A, hours);
+    for _ in 0..2 {
+        scene.fail(A, Failure::Reset, opens, opens);
+        opens = scene.opens(A, opens);
+    }
+    ramp(&mut scene, opens);
+    scene.answer(A, 0, 1);
+    let length = scene.put_out(A, 300_000) - 300_001;
+    assert!((800..=1_200).contains(&length), "{length}");
 }
 
 #[test]

@@ -96,3 +96,17 @@ fn a_rank_that_has_healed_is_no_news() {
     assert!(is_known(60_004));
     assert!(!is_known(60_005));
 }
+
+#[test]
+fn a_row_ends_with_the_time_out_that_another_worker_tells_of() {
+    let mut one = Scene::new(4, 1);
+    let mut two = Scene::new(4, 1);
+    two.fail(A, Failure::Connect, 0, 0);
+    let opens = one.put_out(A, 0);
+    for at in opens..opens + 6 {
+        one.answer(A, at, at);
+    }
+    tell(&one, &mut two, opens + 6);
+    assert!(!two.fail(A, Failure::Connect, opens + 7, opens + 8));
+    assert_eq!(two.standings(opens + 8), "IIII");
+}
