@@ -140,7 +140,8 @@ fn config(series: &[Series], name: &str, tokens: impl Fn(&Series) -> Option<u64>
         .map(|one| one.value.and_then(|_| tokens(one)))
         .collect();
     (!named.is_empty()).then_some(())?;
-    named.into_iter().sum()
+    let tokens: Option<u64> = named.into_iter().sum();
+    tokens.filter(|tokens| *tokens > 0)
 }
 
 fn label(series: &Series, name: &str) -> Option<u64> {
@@ -276,6 +277,7 @@ fn labels_text() -> impl Strategy<Value = String> {
     ]);
     let value = prop_oneof![
         4 => (0u32..2000).prop_map(|number| number.to_string()),
+        1 => Just("0".to_string()),
         3 => Just("awake".to_string()),
         1 => Just(String::new()),
         1 => Just("None".to_string()),
