@@ -2,25 +2,34 @@
 //!
 //! Tests run what users apply: the file is the one in the repository, and only what must differ is changed.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::repository;
+use crate::pool_endpoint::PoolEndpoint;
+use crate::{pod_addresses, repository};
+
+mod live;
+mod logs;
 
 const LISTENER: &str = "/static_resources/listeners/0";
 const CONNECTION_MANAGER: &str =
     "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config";
+const CLUSTERS: &str = "/static_resources/clusters";
 const CLUSTER: &str = "/static_resources/clusters/0";
+const ADMIN_ADDRESS: &str = "/admin/address/socket_address/address";
+/// The cluster by which the module reaches Envoy's own admin interface.
+const ADMIN_CLUSTER: &str = "prometheus_stats";
 
 /// An Envoy bootstrap configuration.
 #[derive(Clone, Debug)]
 pub struct Bootstrap(Value);
 
 impl Bootstrap {
-    /// Reads `manifests/envoy/<name>` with ports that the kernel chooses and the module of this build.
+    /// Reads `manifests/envoy/<name>` with a port for the listener that the kernel chooses and an address for the admin
+    /// interface that nobody else has: its port must be known beforehand, because a cluster points at it.
     ///
     /// # Errors
     /// When the file is missing or is no YAML.
@@ -29,12 +38,11 @@ impl Bootstrap {
         let value =
             serde_saphyr::from_str(&text).with_context(|| format!("{name} is no valid YAML"))?;
         let mut bootstrap = Self(value);
-        bootstrap.set("/admin/address/socket_address/port_value", json!(0));
         bootstrap.set(
             &format!("{LISTENER}/address/socket_address/port_value"),
             json!(0),
         );
-        Ok(bootstrap)
+        Ok(bootstrap.admin_at(&pod_addresses::unused(1)))
     }
 
     /// The gateway with the module in front of `ranks`, as `manifests/envoy/rank-router.yaml` has it.
@@ -81,9 +89,16 @@ impl Bootstrap {
         self
     }
 
-    /// Sets the bytes that Envoy buffers for a connection before it stops reading.
+    /// Sets the bytes that Envoy buffers for a connection before it stops reading, or leaves Envoy's default; takes away
+    /// the virtual host's own limit, which would count instead.
     #[must_use]
     pub fn buffer_limit(mut self, bytes: Option<u32>) -> Self {
+        let host = self
+            .connection_manager()
+            .pointer_mut("/route_config/virtual_hosts/0");
+        if let Some(host) = host.and_then(Value::as_object_mut) {
+            host.remove("request_body_buffer_limit");
+        }
         if let (Some(bytes), Some(listener)) = (bytes, self.0.pointer_mut(LISTENER)) {
             listener["per_connection_buffer_limit_bytes"] = json!(bytes);
         }
@@ -109,12 +124,14 @@ impl Bootstrap {
     /// Sets how long the whole answer may take.
     #[must_use]
     pub fn route_timeout(mut self, seconds: f64) -> Self {
-        let route = self
-            .connection_manager()
-            .pointer_mut("/route_config/virtual_hosts/0/routes/0/route");
-        if let Some(route) = route {
-            route["timeout"] = json!(format!("{seconds}s"));
-        }
+        self.route()["timeout"] = json!(format!("{seconds}s"));
+        self
+    }
+
+    /// Sends every request to another cluster.
+    #[must_use]
+    pub fn route_to(mut self, cluster: &str) -> Self {
+        self.route()["cluster"] = json!(cluster);
         self
     }
 
@@ -162,12 +179,32 @@ impl Bootstrap {
     }
 
     fn ranks(mut self, ranks: &[SocketAddr]) -> Self {
-        let endpoints: Vec<Value> = ranks.iter().map(endpoint).collect();
+        let endpoints: Vec<Value> = ranks
+            .iter()
+            .map(|rank| PoolEndpoint::at(*rank).to_json())
+            .collect();
         self.set(
             &format!("{CLUSTER}/load_assignment/endpoints/0/lb_endpoints"),
             json!(endpoints),
         );
         self
+    }
+
+    fn admin_at(mut self, addresses: &[Ipv4Addr]) -> Self {
+        let Some(address) = addresses.first().map(|address| json!(address)) else {
+            return self;
+        };
+        self.set(ADMIN_ADDRESS, address.clone());
+        if let Some(cluster) = self.cluster(ADMIN_CLUSTER) {
+            cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+                ["socket_address"]["address"] = address;
+        }
+        self
+    }
+
+    fn cluster(&mut self, name: &str) -> Option<&mut Value> {
+        let clusters = self.0.pointer_mut(CLUSTERS)?.as_array_mut()?;
+        clusters.iter_mut().find(|cluster| cluster["name"] == name)
     }
 
     fn set(&mut self, pointer: &str, value: Value) {
@@ -182,12 +219,18 @@ impl Bootstrap {
             .expect("a manifest has an HTTP connection manager")
     }
 
+    fn route(&mut self) -> &mut Value {
+        self.connection_manager()
+            .pointer_mut("/route_config/virtual_hosts/0/routes/0/route")
+            .expect("a manifest has a route")
+    }
+
     fn each_module(&mut self, change: impl Fn(&mut Value)) {
         let filters = self.connection_manager()["http_filters"].as_array_mut();
         let configs = filters
             .into_iter()
             .flatten()
-            .map(|filter| &mut filter["typed_config"]);
+            .filter_map(|filter| filter.get_mut("typed_config"));
         configs
             .filter(|config| {
                 config["@type"]
@@ -223,8 +266,4 @@ fn set_code(wasm: &mut Value, module: &Path) {
 
 fn rank_list(ranks: &[SocketAddr]) -> Value {
     json!(ranks.iter().map(ToString::to_string).collect::<Vec<_>>())
-}
-
-fn endpoint(rank: &SocketAddr) -> Value {
-    json!({"endpoint": {"address": {"socket_address": {"address": rank.ip().to_string(), "port_value": rank.port()}}}})
 }

@@ -17,6 +17,8 @@ use crate::repository;
 
 /// How long Envoy may take to start, or a figure to come true: long, for slow and busy machines.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the filters of an old configuration serve the connections that they have.
+const DRAIN_SECONDS: &str = "3";
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A running Envoy; it ends when this is dropped.
@@ -116,9 +118,18 @@ impl Envoy {
     /// # Errors
     /// When it does not come in a minute; the error says what it was instead.
     pub async fn wait_for_metric(&self, name: &str, value: u64) -> Result<()> {
+        self.wait_for_stat(&format!("wasmcustom.rank_router.{name}"), value)
+            .await
+    }
+
+    /// Waits until a counter or gauge of Envoy has this value.
+    ///
+    /// # Errors
+    /// As for a metric.
+    pub async fn wait_for_stat(&self, name: &str, value: u64) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
-            let now = self.metric(name).await?;
+            let now = self.stat(name).await?;
             if now == value {
                 return Ok(());
             }
@@ -179,6 +190,9 @@ fn spawn(version: &str, workers: u32, level: &str, files: &Path) -> Result<Child
             &workers.to_string(),
             "--disable-hot-restart",
         ])
+        // Logs appear soon, and what a new configuration replaces goes soon.
+        .args(["--file-flush-interval-msec", "50"])
+        .args(["--drain-time-s", DRAIN_SECONDS])
         .args([
             "--log-level",
             "warning",

@@ -2,20 +2,26 @@
 //!
 //! Nothing here is part of the product. [`envoy`] starts a real Envoy from the configurations in `manifests/envoy`,
 //! adapted by [`bootstrap`]; [`connection`] and [`upload`] speak to it with control over each frame; the simulated ranks
-//! stand behind it; [`trace`], [`prompt_text`] and [`replay`] make the load of a demo and [`summary`] its figures.
+//! stand behind it, in this process or as a [`rank_process`]; [`caller`] tells how requests end; [`trace`], [`prompt_text`] and [`replay`] make the load of a demo and [`summary`] its figures.
 //! [`oracle`] compares the router's block hashes with what traces say.
 
 pub mod bootstrap;
 pub mod carrier;
+pub mod caller;
+pub mod config_files;
 pub mod connection;
 pub mod distribution;
 pub mod envoy;
+pub mod gateway_log;
 pub mod hit_rate;
 pub mod lone_rank;
 pub mod oracle;
+pub mod outcome;
 pub mod pod_addresses;
 pub mod process_usage;
+pub mod pool_endpoint;
 pub mod prompt_text;
+pub mod rank_process;
 pub mod replay;
 pub mod reply;
 pub mod repository;

@@ -39,6 +39,19 @@ pub fn envoy(version: &str) -> Result<PathBuf> {
     )
 }
 
+/// The program `name` of this build: beside the one that runs, or a folder above when that is a test.
+///
+/// # Errors
+/// When it was not built.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("this program has no path")?;
+    let folders = own.ancestors().skip(1).take(2);
+    let mut programs = folders.map(|folder| folder.join(name));
+    programs
+        .find(|program| program.is_file())
+        .with_context(|| format!("{name} is missing: run cargo build -p host-tests --bin {name}"))
+}
+
 /// Reads a file, named from the top of the repository.
 ///
 /// # Errors

@@ -56,6 +56,7 @@ pub use fault::Fault;
 pub use profile::EngineProfile;
 use rank::Rank;
 pub use rank::RankStats;
+pub use shapes::answer_text;
 
 /// What is simulated.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rustix::process::{Signal, set_parent_process_death_signal};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,12 +47,18 @@ struct Arguments {
     /// (or none, failing with a status, hanging, dead, reset), POST /ranks/<ip:port>/restart.
     #[arg(long, default_value = "127.0.0.1:9900")]
     control: SocketAddr,
+    /// End when whoever started this ends, however that comes about.
+    #[arg(long)]
+    with_parent: bool,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let control = arguments.control;
+    if arguments.with_parent {
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+    }
     let pods = SimulatedPods::start(config(arguments))
         .await
         .context("cannot start the ranks")?;

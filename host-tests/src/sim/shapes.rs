@@ -25,7 +25,9 @@ pub(super) fn token_text(number: u64) -> String {
     WORDS.get(place).copied().unwrap_or_default().to_string()
 }
 
-fn text(tokens: u64) -> String {
+/// Text of an answer of so many tokens: always the same words in the same order.
+#[must_use]
+pub fn answer_text(tokens: u64) -> String {
     (0..tokens).map(token_text).collect()
 }
 
@@ -33,7 +35,7 @@ pub(super) fn completion(answered: &Answered) -> Value {
     json!({
         "id": answered.id, "object": "text_completion", "created": answered.created, "model": answered.model,
         "choices": [{
-            "index": 0, "text": text(answered.completion_tokens), "logprobs": null, "finish_reason": "length",
+            "index": 0, "text": answer_text(answered.completion_tokens), "logprobs": null, "finish_reason": "length",
             "stop_reason": null, "token_ids": null, "prompt_logprobs": null, "prompt_token_ids": null,
             "routed_experts": null,
         }],
@@ -48,7 +50,7 @@ pub(super) fn chat(answered: &Answered) -> Value {
         "choices": [{
             "index": 0,
             "message": {
-                "role": "assistant", "content": text(answered.completion_tokens), "refusal": null,
+                "role": "assistant", "content": answer_text(answered.completion_tokens), "refusal": null,
                 "annotations": null, "audio": null, "function_call": null, "reasoning": null,
             },
             "logprobs": null, "finish_reason": "length", "stop_reason": null, "token_ids": null,

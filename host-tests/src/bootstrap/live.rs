@@ -1,0 +1,87 @@
+//! Parts of a bootstrap that Envoy takes from files instead, so that they can change while it runs.
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::{Bootstrap, CLUSTER, LISTENER};
+use crate::config_files::ConfigFiles;
+use crate::pool_endpoint::PoolEndpoint;
+
+const PICKER: &str = "picker";
+const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+
+impl Bootstrap {
+    /// Takes the pool's endpoints from a file, at first these.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn live_endpoints(
+        mut self,
+        files: &ConfigFiles,
+        endpoints: &[PoolEndpoint],
+    ) -> Result<Self> {
+        files.write_endpoints(endpoints)?;
+        let pool = self.0.pointer_mut(CLUSTER).context("no cluster")?;
+        pool["type"] = json!("EDS");
+        pool["eds_cluster_config"] = json!({"eds_config": files.source("endpoints")});
+        if let Some(pool) = pool.as_object_mut() {
+            pool.remove("load_assignment");
+        }
+        Ok(self.with_node())
+    }
+
+    /// Takes the picker from a file, at first as it is here.
+    ///
+    /// # Errors
+    /// When there is none or the file cannot be written.
+    pub fn live_picker(mut self, files: &ConfigFiles) -> Result<Self> {
+        files.write_picker(&self)?;
+        let filters = self.connection_manager()["http_filters"].as_array_mut();
+        let picker = filters
+            .into_iter()
+            .flatten()
+            .find(|filter| filter["name"] == PICKER);
+        *picker.context("no picker")? = json!({"name": PICKER, "config_discovery": {
+            "config_source": files.source(PICKER), "type_urls": [WASM],
+        }});
+        Ok(self.with_node())
+    }
+
+    /// Takes the listener from a file, at first as it is here. The result has none that could be changed further: to
+    /// change it while Envoy runs, change a copy of what this was called on and give it to
+    /// [`ConfigFiles::write_listener`].
+    ///
+    /// # Errors
+    /// When there is none or the file cannot be written.
+    pub fn live_listener(mut self, files: &ConfigFiles) -> Result<Self> {
+        files.write_listener(&self)?;
+        self.0["static_resources"]["listeners"] = json!([]);
+        self.0["dynamic_resources"] = json!({"lds_config": files.source("listener")});
+        Ok(self.with_node())
+    }
+
+    /// The gateway's listener.
+    #[must_use]
+    pub fn listener(&self) -> Option<&Value> {
+        self.0.pointer(LISTENER)
+    }
+
+    /// The picker's place in the chain of filters.
+    #[must_use]
+    pub fn picker(&self) -> Option<&Value> {
+        let filters = self
+            .0
+            .pointer(super::CONNECTION_MANAGER)?
+            .get("http_filters")?;
+        filters
+            .as_array()?
+            .iter()
+            .find(|filter| filter["name"] == PICKER)
+    }
+
+    /// Whoever takes configuration from elsewhere must say who it is.
+    fn with_node(mut self) -> Self {
+        self.0["node"] = json!({"id": "gateway", "cluster": "gateway"});
+        self
+    }
+}
