@@ -6,8 +6,8 @@
 //! [`oracle`] compares the router's block hashes with what traces say.
 
 pub mod bootstrap;
-pub mod carrier;
 pub mod caller;
+pub mod carrier;
 pub mod config_files;
 pub mod connection;
 pub mod distribution;
@@ -18,8 +18,8 @@ pub mod lone_rank;
 pub mod oracle;
 pub mod outcome;
 pub mod pod_addresses;
-pub mod process_usage;
 pub mod pool_endpoint;
+pub mod process_usage;
 pub mod prompt_text;
 pub mod rank_process;
 pub mod replay;

@@ -19,6 +19,8 @@ mod peer;
 mod segment;
 mod shared_memory;
 
+use crate::Spell;
+
 pub use lease::{BEAT_MS, LEASE_MS};
 pub use news::{News, RankKey, SentBlock, SentBlocks, Span, Totals};
 pub use office::Office;
@@ -183,6 +185,11 @@ impl Peers {
     /// An attempt on a rank failed, in the way of `code`.
     pub fn failed(&mut self, key: RankKey, code: u8, span: Span) {
         self.outbox.failed(key, code, span);
+    }
+
+    /// How a rank stands that is not plainly in.
+    pub fn standing(&mut self, key: RankKey, spell: &Spell) {
+        self.outbox.standing(key, spell);
     }
 
     /// A rank answered, which was not expected of it.

@@ -14,6 +14,9 @@ use hashbrown::HashMap;
 /// ends free, and it bounds how far a ring can run ahead.
 pub(crate) const TICK: Duration = Duration::from_millis(4);
 
+/// How long workers may disagree on which ranks are out.
+const SPELLS_INTERVAL_MS: u64 = 1000;
+
 impl Worker {
     /// A request has come: from now on this VM is one of the workers.
     pub(crate) fn wake(&mut self) {
@@ -29,6 +32,7 @@ impl Worker {
         if self.is_awake {
             self.meet(now_ms);
             self.judge_waits(now_ms);
+            self.tell_spells(now_ms);
             self.show();
         } else if self.peers.nobody_is_left(&self.shared, now_ms) {
             // The last worker died and took what it had along.
@@ -36,6 +40,19 @@ impl Worker {
         }
         self.keep_watch(now_ms);
         self.flush(now_ms);
+    }
+
+    /// Says now and then which ranks are out, for workers that missed why.
+    fn tell_spells(&mut self, now_ms: u64) {
+        if now_ms.abs_diff(self.spells_told_ms) < SPELLS_INTERVAL_MS {
+            return;
+        }
+        self.spells_told_ms = now_ms;
+        for shared in self.pools.values() {
+            for (key, spell) in shared.pool.spells(now_ms) {
+                self.peers.standing(key, &spell);
+            }
+        }
     }
 
     /// Takes part in the watch over the ranks, and takes in what it has put up.
@@ -178,6 +195,7 @@ impl Ears<'_> {
             News::Load { key, .. }
             | News::Prompt { key, .. }
             | News::Failed { key, .. }
+            | News::Standing { key, .. }
             | News::Answered { key, .. } => key,
         };
         let Some(shared) = self.pools.get_mut(&key.pool) else {
@@ -200,6 +218,7 @@ impl Ears<'_> {
             News::Failed { code, span, .. } => {
                 pool.heard_failure(key.rank, code, span, self.now_ms);
             }
+            News::Standing { spell, .. } => pool.heard_spell(key.rank, &spell, self.now_ms),
             News::Answered { span, .. } => pool.heard_answer(key.rank, span, self.now_ms),
             News::Totals(_) => {}
         }

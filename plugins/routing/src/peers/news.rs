@@ -1,5 +1,6 @@
 //! What VMs tell each other.
 
+use crate::Spell;
 use crate::wire::Wire;
 
 /// A block of a prompt that went to a rank.
@@ -63,6 +64,13 @@ pub enum News<'a> {
         /// From when to when.
         span: Span,
     },
+    /// How a rank stands that is not plainly in.
+    Standing {
+        /// The rank.
+        key: RankKey,
+        /// The bytes of its time out.
+        spell: [u8; Spell::BYTES],
+    },
     /// A rank answered, and that was not expected of it.
     Answered {
         /// The rank.
@@ -96,6 +104,7 @@ const LOAD: u8 = 2;
 const PROMPT: u8 = 3;
 const FAILED: u8 = 4;
 const ANSWERED: u8 = 5;
+const STANDING: u8 = 6;
 
 impl<'a> SentBlocks<'a> {
     /// The blocks, first to last.
@@ -158,6 +167,12 @@ pub(crate) fn write_answered(bytes: &mut Vec<u8>, key: RankKey, span: Span) {
     write_span(bytes, span);
 }
 
+/// Writes how a rank stands.
+pub(crate) fn write_standing(bytes: &mut Vec<u8>, key: RankKey, spell: &[u8; Spell::BYTES]) {
+    write_head(bytes, STANDING, key);
+    bytes.extend_from_slice(spell);
+}
+
 fn write_span(bytes: &mut Vec<u8>, span: Span) {
     bytes.extend_from_slice(&span.from_ms.to_le_bytes());
     bytes.extend_from_slice(&span.to_ms.to_le_bytes());
@@ -194,6 +209,10 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
         ANSWERED => News::Answered {
             key: key(wire)?,
             span: span(wire)?,
+        },
+        STANDING => News::Standing {
+            key: key(wire)?,
+            spell: *wire.bytes(Spell::BYTES)?.first_chunk()?,
         },
         _ => return None,
     })
@@ -237,6 +256,7 @@ mod tests {
         };
         write_failed(&mut bytes, KEY, 2, span);
         write_answered(&mut bytes, KEY, span);
+        write_standing(&mut bytes, KEY, &[7; Spell::BYTES]);
         bytes
     }
 
@@ -264,17 +284,19 @@ mod tests {
                 News::Failed { code, span, .. } => {
                     format!("failed {code} {} {}", span.from_ms, span.to_ms)
                 }
+                News::Standing { spell, .. } => format!("standing {}", spell[0]),
                 News::Answered { span, .. } => format!("answered {} {}", span.from_ms, span.to_ms),
             })
             .collect()
     }
 
-    const ALL: [&str; 5] = [
+    const ALL: [&str; 6] = [
         "1 2 3",
         "3 4 700 5",
         "4 [(11, 0), (12, 1)]",
         "failed 2 1000 1030",
         "answered 1000 1030",
+        "standing 7",
     ];
 
     #[test]
@@ -292,7 +314,7 @@ mod tests {
             assert!(events.len() >= seen);
             seen = events.len();
         }
-        assert_eq!(seen, 4);
+        assert_eq!(seen, 5);
     }
 
     #[test]

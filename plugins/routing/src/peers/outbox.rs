@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::news::{self, BLOCKS_PER_EVENT, RankKey, SentBlock, Span, Totals};
 use super::segment::{self, SEGMENT_BYTES, segment_key};
 use super::shared_memory::SharedMemory;
+use crate::Spell;
 
 /// What this VM has on a rank.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,6 +106,12 @@ impl Outbox {
     /// An attempt on a rank failed.
     pub(crate) fn failed(&mut self, key: RankKey, code: u8, span: Span) {
         self.append(|bytes| news::write_failed(bytes, key, code, span));
+    }
+
+    /// How a rank stands that is not plainly in.
+    pub(crate) fn standing(&mut self, key: RankKey, spell: &Spell) {
+        let spell = spell.encode();
+        self.append(|bytes| news::write_standing(bytes, key, &spell));
     }
 
     /// A rank answered.

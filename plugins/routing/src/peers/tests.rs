@@ -128,7 +128,7 @@ impl Vm {
                 News::Prompt { blocks, .. } => {
                     prompts.extend(blocks.iter().map(|block| block.chain_hash));
                 }
-                News::Failed { .. } | News::Answered { .. } => {}
+                News::Failed { .. } | News::Answered { .. } | News::Standing { .. } => {}
             },
         });
     }

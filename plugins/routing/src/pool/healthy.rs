@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::Pool;
 use crate::seats::address_hash;
-use crate::{Attempt, Counts, Failure, RankId, Waiting};
+use crate::{Attempt, Counts, Failure, RankId, RankKey, Spell, Waiting};
 
 impl Pool {
     /// An attempt of this worker on a rank failed. Gives the rank, if it is known.
@@ -43,6 +43,21 @@ impl Pool {
             expected_ms,
         };
         self.patience.is_hung(oldest, now_ms)
+    }
+
+    /// The times out of all ranks that are not plainly in, for workers that missed an event. Cost: one pass over the ranks.
+    #[must_use]
+    pub fn spells(&self, now_ms: u64) -> Vec<(RankKey, Spell)> {
+        let spell = |(rank, _)| Some((self.rank_key(rank)?, self.health.spell(rank, now_ms)?));
+        self.seats.all().filter_map(spell).collect()
+    }
+
+    /// Another worker knows this of a rank's time out.
+    pub fn heard_spell(&mut self, rank: u64, spell: &[u8], now_ms: u64) {
+        let rank = self.seats.rank_of(rank);
+        if let (Some(rank), Some(spell)) = (rank, Spell::decode(spell)) {
+            self.health.join(rank, spell, now_ms);
+        }
     }
 
     /// How many ranks stand how.

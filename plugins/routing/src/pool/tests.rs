@@ -3,6 +3,8 @@ use crate::{Endpoint, PromptReader, RawConfig};
 
 #[cfg(not(target_arch = "wasm32"))]
 mod properties;
+mod ranks;
+mod workers;
 
 /// Bytes of a block.
 const BLOCK: usize = 64;

@@ -1,0 +1,201 @@
+//! Pools of several workers that tell each other what they do.
+
+use super::*;
+use crate::peers::Heard;
+use crate::{News, Peers, SharedMemory, Stored};
+
+/// Two pools of the same ranks in two workers, and what lies between them.
+struct Pair {
+    memory: Memory,
+    pools: [Pool; 2],
+    peers: [Peers; 2],
+    now_ms: u64,
+}
+
+#[derive(Default)]
+struct Memory {
+    data: std::cell::RefCell<std::collections::HashMap<String, (Vec<u8>, u32)>>,
+    told: u64,
+}
+
+impl SharedMemory for Memory {
+    fn get(&self, key: &str) -> Stored {
+        let data = self.data.borrow();
+        data.get(key)
+            .map_or_else(Stored::default, |(bytes, version)| Stored {
+                bytes: bytes.clone(),
+                version: Some(*version),
+            })
+    }
+
+    fn set(&self, key: &str, bytes: &[u8], version: Option<u32>) -> bool {
+        let mut data = self.data.borrow_mut();
+        let stands = data.get(key).map(|(_, version)| *version);
+        let is_free = version.is_none() || version == stands;
+        if is_free {
+            data.insert(key.to_string(), (bytes.to_vec(), stands.unwrap_or(0) + 1));
+        }
+        is_free
+    }
+
+    fn told(&mut self, _slot: u16) -> u64 {
+        self.told
+    }
+
+    fn tell(&mut self, _slot: u16) {
+        self.told += 1;
+    }
+}
+
+impl Pair {
+    fn new(ranks: &[&str]) -> Self {
+        let mut pair = Self {
+            memory: Memory::default(),
+            pools: [pool(ranks), pool(ranks)],
+            peers: [Peers::new(1), Peers::new(2)],
+            now_ms: 1000,
+        };
+        for _ in 0..3 {
+            pair.now_ms += 250;
+            pair.meet(0);
+            pair.meet(1);
+        }
+        pair
+    }
+
+    /// A worker hears what the other told.
+    fn meet(&mut self, worker: usize) {
+        let (pool, now_ms) = (&mut self.pools[worker], self.now_ms);
+        let mut heard = |heard: Heard<'_>| match heard {
+            Heard::Cleared { slot } => pool.heard_nothing_of(slot),
+            Heard::News { slot, news } => match news {
+                News::Load {
+                    key,
+                    queued_tokens,
+                    in_flight,
+                } => {
+                    let load = RankLoad {
+                        queued_tokens,
+                        in_flight,
+                    };
+                    pool.heard_load(slot, key.rank, load);
+                }
+                News::Prompt { key, blocks } => pool.heard_prompt(key.rank, blocks),
+                News::Failed { key, code, span } => {
+                    pool.heard_failure(key.rank, code, span, now_ms);
+                }
+                News::Answered { key, span } => pool.heard_answer(key.rank, span, now_ms),
+                News::Standing { key, spell } => pool.heard_spell(key.rank, &spell, now_ms),
+                News::Totals(_) => {}
+            },
+        };
+        self.peers[worker].beat(&mut self.memory, now_ms, &mut heard);
+        self.peers[worker].hear(&mut self.memory, &mut heard);
+    }
+
+    fn pick(&mut self, worker: usize, prompt: &Prompt) -> Pick {
+        self.meet(worker);
+        let pick = self.pools[worker]
+            .pick(Some(prompt), 0, self.now_ms)
+            .unwrap();
+        let rank = pick.charge.rank();
+        let key = self.pools[worker].rank_key(rank).unwrap();
+        self.peers[worker].prompt(key, &pick.sent);
+        self.tell_load(worker, rank);
+        pick
+    }
+
+    fn tell_load(&mut self, worker: usize, rank: RankId) {
+        let (key, load) = self.pools[worker].own_load(rank).unwrap();
+        self.peers[worker].load(key, load.queued_tokens, load.in_flight);
+        self.peers[worker].flush(&mut self.memory, self.now_ms);
+    }
+}
+
+#[test]
+fn a_conversation_goes_on_at_its_rank_through_whichever_worker() {
+    let mut pair = Pair::new(&TWO_PODS);
+    let mut home = None;
+    for turn in 1..20 {
+        let pick = pair.pick(turn % 2, &prompt("alice", 40 * turn));
+        let home = *home.get_or_insert(pick.ranks[0]);
+        assert_eq!(pick.ranks[0], home, "turn {turn}");
+        let before = u64::try_from(40 * (turn - 1) * BLOCK / 4).unwrap();
+        assert_eq!(pick.matched_tokens, before, "turn {turn}");
+        let rank = pick.charge.rank();
+        pair.pools[turn % 2].end(pick.charge);
+        pair.tell_load(turn % 2, rank);
+    }
+}
+
+#[test]
+fn what_one_worker_has_on_a_rank_keeps_the_other_off_until_it_has_ended() {
+    let mut pair = Pair::new(&["10.0.0.1:8000", "10.0.0.2:8000"]);
+    let long = pair.pick(0, &prompt("alice", 200));
+    let (busy, rank) = (long.ranks[0], long.charge.rank());
+    for name in ["bob", "carol", "dave"] {
+        let pick = pair.pick(1, &prompt(name, 10));
+        assert_ne!(pick.ranks[0], busy, "{name}");
+    }
+    assert_eq!(pair.pools[1].load(busy), Some((3200, 1)));
+    pair.pools[0].end(long.charge);
+    pair.tell_load(0, rank);
+    pair.meet(1);
+    assert_eq!(pair.pools[1].load(busy), Some((0, 0)));
+}
+
+#[test]
+fn only_what_is_news_is_told() {
+    let mut pair = Pair::new(&["10.0.0.1:8000"]);
+    let sent = |pair: &mut Pair, blocks| pair.pick(0, &prompt("alice", blocks)).sent.len();
+    assert_eq!(
+        [
+            sent(&mut pair, 40),
+            sent(&mut pair, 40),
+            sent(&mut pair, 50)
+        ],
+        [40, 0, 10]
+    );
+}
+
+#[test]
+fn a_rank_that_failed_one_worker_is_out_for_the_other_too() {
+    let mut pair = Pair::new(&TWO_PODS);
+    let dead = rank("10.0.0.1:8000");
+    for _ in 0..2 {
+        let attempt = crate::Attempt {
+            picked_ms: pair.now_ms,
+            ended_ms: pair.now_ms,
+        };
+        let failure = crate::Failure::Connect;
+        let rank = pair.pools[0]
+            .failed(dead, failure, attempt, pair.now_ms)
+            .unwrap();
+        let key = pair.pools[0].rank_key(rank).unwrap();
+        let span = crate::Span {
+            from_ms: pair.now_ms,
+            to_ms: pair.now_ms,
+        };
+        pair.peers[0].failed(key, failure.code(), span);
+        pair.peers[0].flush(&mut pair.memory, pair.now_ms);
+        pair.now_ms += 1;
+    }
+    let picks: Vec<Pick> = (0..12)
+        .map(|name| pair.pick(1, &prompt(&format!("n{name}"), 4)))
+        .collect();
+    assert!(picks.iter().all(|pick| !pick.ranks.contains(&dead)));
+    assert_eq!(pair.pools[1].health_counts(pair.now_ms).out_ranks, 1);
+}
+
+#[test]
+fn a_worker_that_comes_late_has_the_loads_of_ranks_that_it_learns_of_later() {
+    let mut first = pool(&TWO_PODS);
+    let pick = first.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
+    let (key, load) = first.own_load(pick.charge.rank()).unwrap();
+    let mut late = pool(&["10.0.9.9:8000"]);
+    late.heard_load(3, key.rank, load);
+    late.list(&Membership::from_static(first.config().ranks()));
+    assert_eq!(late.load(pick.ranks[0]), Some((640, 1)));
+    late.heard_nothing_of(3);
+    assert_eq!(late.load(pick.ranks[0]), Some((0, 0)));
+}
