@@ -2,23 +2,19 @@
 //!
 //! An open loop, as users are: a slow answer must not make the next request later, or the slowness would hide itself.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::Request;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::gateway_client::GatewayClient;
 use crate::prompt_text::chat_request;
 use crate::trace::TraceRequest;
 
@@ -55,17 +51,14 @@ pub struct Replayed {
     pub worst_lag: Duration,
 }
 
-type HttpClient = Client<HttpConnector, Full<Bytes>>;
-
-/// Replays `requests` against a gateway, `speed` times as fast as they came, and waits for all answers.
+/// Replays `requests` through a gateway, `speed` times as fast as they came, and waits for all answers.
 pub async fn replay(
-    gateway: SocketAddr,
+    client: &GatewayClient,
     model: &str,
     requests: &[TraceRequest],
     speed: f64,
     progress: &Arc<Progress>,
 ) -> Replayed {
-    let client: HttpClient = Client::builder(TokioExecutor::new()).build_http();
     let start = Instant::now();
     let mut running = JoinSet::new();
     let mut replayed = Replayed::default();
@@ -76,10 +69,7 @@ pub async fn replay(
         sleep_until(due).await;
         replayed.worst_lag = replayed.worst_lag.max(due.elapsed());
         progress.sent.fetch_add(1, Ordering::Relaxed);
-        running.spawn(counted(
-            progress.clone(),
-            ask(client.clone(), gateway, body),
-        ));
+        running.spawn(counted(progress.clone(), ask(client.clone(), body)));
     }
     while let Some(answer) = running.join_next().await {
         match answer.map_err(anyhow::Error::from).flatten() {
@@ -99,13 +89,9 @@ async fn counted(
     answer
 }
 
-async fn ask(client: HttpClient, gateway: SocketAddr, body: Bytes) -> Result<Answer> {
-    let uri = format!("http://{gateway}/v1/chat/completions");
-    let request = Request::post(uri)
-        .header("content-type", "application/json")
-        .body(Full::new(body))?;
+async fn ask(client: GatewayClient, body: Bytes) -> Result<Answer> {
     let sent = Instant::now();
-    let response = client.request(request).await.context("no answer")?;
+    let response = client.post("/v1/chat/completions", body).await?;
     let status = response.status();
     if !status.is_success() {
         let body = response

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use host_tests::bootstrap::Bootstrap;
 use host_tests::envoy::Envoy;
+use host_tests::gateway_client::GatewayClient;
 use host_tests::replay::{Progress, replay};
 use host_tests::sim::{EngineProfile, PodsConfig, SimulatedPods};
 use host_tests::summary::{Figures, Summary};
@@ -139,7 +140,7 @@ async fn measure(
         requests.len(),
     ));
     let replayed = replay(
-        envoy.gateway(),
+        &GatewayClient::as_needed(envoy.gateway()),
         pods.model(),
         requests,
         arguments.speed,
