@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{HeaderMap, Request, Response};
 use hyper_util::client::legacy::Client;
@@ -14,10 +14,12 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
+use crate::connection::Upload;
 use crate::gateway_log::NUMBER_HEADER;
 use crate::outcome::Outcome;
 use crate::prompt_text::ChatRequest;
 use crate::sim::{answer_text, prompt};
+use crate::upload::{self, Pace};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -50,7 +52,7 @@ pub struct Call {
 /// A client of a gateway; clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<HttpConnector, Upload>,
     gateway: SocketAddr,
     patience: Duration,
 }
@@ -130,12 +132,32 @@ impl Caller {
 
     /// Asks, and waits for the end, whatever it is.
     pub async fn call(&self, number: u64, question: &Question, headers: &[(&str, &str)]) -> Call {
+        let body = upload::whole(question.body.clone());
+        self.call_with(number, question, headers, body).await
+    }
+
+    /// The same, but stops in the middle of the body for a while.
+    pub async fn call_slowly(&self, number: u64, question: &Question, pause: Duration) -> Call {
+        let body = upload::paced(question.body.clone(), Pace::RestsHalfWay(pause));
+        self.call_with(number, question, &[], body).await
+    }
+
+    async fn call_with(
+        &self,
+        number: u64,
+        question: &Question,
+        headers: &[(&str, &str)],
+        body: Upload,
+    ) -> Call {
         let (sent, clock) = (SystemTime::now(), Instant::now());
         let mut reading = Reading::default();
-        let ended = self.ask(number, question, headers, clock, &mut reading);
-        let outcome = match timeout(self.patience, ended).await {
-            Ok(outcome) => outcome,
-            Err(_) => Outcome::TimedOut,
+        let outcome = match self.request(number, headers, body) {
+            Ok(request) => {
+                let ended = self.ask(request, question, clock, &mut reading);
+                let outcome = timeout(self.patience, ended).await;
+                outcome.unwrap_or(Outcome::TimedOut)
+            }
+            Err(_) => Outcome::NotConnected,
         };
         Call {
             number,
@@ -149,16 +171,11 @@ impl Caller {
 
     async fn ask(
         &self,
-        number: u64,
+        request: Request<Upload>,
         question: &Question,
-        headers: &[(&str, &str)],
         clock: Instant,
         reading: &mut Reading,
     ) -> Outcome {
-        let request = match self.request(number, question, headers) {
-            Ok(request) => request,
-            Err(_) => return Outcome::NotConnected,
-        };
         let response = match self.client.request(request).await {
             Ok(response) => response,
             Err(error) if error.is_connect() => return Outcome::NotConnected,
@@ -177,16 +194,16 @@ impl Caller {
     fn request(
         &self,
         number: u64,
-        question: &Question,
         headers: &[(&str, &str)],
-    ) -> Result<Request<Full<Bytes>>> {
+        body: Upload,
+    ) -> Result<Request<Upload>> {
         let mut request = Request::post(format!("http://{}{PATH}", self.gateway))
             .header("content-type", "application/json")
             .header(NUMBER_HEADER, number);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        Ok(request.body(Full::new(question.body.clone()))?)
+        Ok(request.body(body)?)
     }
 }
 

@@ -46,6 +46,16 @@ impl ConfigFiles {
         self.write("endpoints", &assignment)
     }
 
+    /// Gives Envoy the pool's cluster, as a control plane does; endpoints in a file of their own stay there.
+    ///
+    /// # Errors
+    /// When the bootstrap has no pool or the file cannot be written.
+    pub fn write_cluster(&self, bootstrap: &Bootstrap) -> Result<()> {
+        let mut cluster = bootstrap.pool().context("no pool")?.clone();
+        cluster["@type"] = json!(format!("{KINDS}.cluster.v3.Cluster"));
+        self.write("cluster", &cluster)
+    }
+
     /// Tells Envoy to listen as this bootstrap says: the way to change both filters while traffic runs.
     ///
     /// # Errors
@@ -66,7 +76,7 @@ impl ConfigFiles {
         self.write("picker", &extension)
     }
 
-    /// Where Envoy finds one of the three.
+    /// Where Envoy finds one of them.
     pub(crate) fn source(&self, name: &str) -> Value {
         json!({"resource_api_version": "V3", "path_config_source": {"path": self.path(name)}})
     }

@@ -127,15 +127,34 @@ impl Envoy {
     /// # Errors
     /// As for a metric.
     pub async fn wait_for_stat(&self, name: &str, value: u64) -> Result<()> {
+        self.wait_until(name, &format!("{value}"), |now| now == value)
+            .await
+    }
+
+    /// Waits until a counter or gauge of Envoy has this value or more.
+    ///
+    /// # Errors
+    /// As for a metric.
+    pub async fn wait_for_stat_at_least(&self, name: &str, value: u64) -> Result<()> {
+        self.wait_until(name, &format!("at least {value}"), |now| now >= value)
+            .await
+    }
+
+    async fn wait_until(
+        &self,
+        name: &str,
+        wanted: &str,
+        is_wanted: impl Fn(u64) -> bool,
+    ) -> Result<()> {
         let end = Instant::now() + PATIENCE;
         loop {
             let now = self.stat(name).await?;
-            if now == value {
+            if is_wanted(now) {
                 return Ok(());
             }
             if Instant::now() > end {
                 bail!(
-                    "{name} is {now} and not {value}; log of Envoy:\n{}",
+                    "{name} is {now} and not {wanted}; log of Envoy:\n{}",
                     self.log()
                 );
             }

@@ -8,6 +8,7 @@
 pub mod bootstrap;
 pub mod caller;
 pub mod carrier;
+pub mod chaos;
 pub mod config_files;
 pub mod connection;
 pub mod distribution;

@@ -70,6 +70,14 @@ impl RankProcess {
         self.config.addresses().collect()
     }
 
+    /// Kills it as `kill -9` does, without waiting.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn start_kill(&mut self) -> Result<()> {
+        self.signal(Signal::KILL)
+    }
+
     /// Kills it as `kill -9` does and waits until it is gone, with its sockets.
     ///
     /// # Errors

@@ -50,6 +50,23 @@ pub struct Summary {
     pub round_robin: Figures,
 }
 
+impl Ttft {
+    /// Sums up times in milliseconds; zeros when there are none.
+    #[must_use]
+    pub fn of(mut times_ms: Vec<f64>) -> Self {
+        times_ms.sort_by(f64::total_cmp);
+        if times_ms.is_empty() {
+            return Self::default();
+        }
+        Self {
+            mean: times_ms.iter().sum::<f64>() / times_ms.len() as f64,
+            p50: percentile(&times_ms, 50),
+            p90: percentile(&times_ms, 90),
+            p99: percentile(&times_ms, 99),
+        }
+    }
+}
+
 impl Figures {
     /// Sums up a replay; `hit_rate` comes from the ranks.
     #[must_use]
@@ -66,7 +83,7 @@ impl Figures {
             requests: replayed.answers.len() + replayed.errors.len(),
             errors: replayed.errors.len(),
             hit_rate,
-            ttft_ms: ttft(times.collect()),
+            ttft_ms: Ttft::of(times.collect()),
             by_rank,
             worst_lag: replayed.worst_lag,
         }
@@ -123,6 +140,10 @@ fn ttft(mut times_ms: Vec<f64>) -> Ttft {
         p90: percentile(&times_ms, 90),
         p99: percentile(&times_ms, 99),
     }
+/// The nearest-rank percentile of sorted values: the smallest that at least so many percent do not exceed.
+fn percentile(sorted: &[f64], percent: usize) -> f64 {
+    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(place).copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -132,12 +153,12 @@ mod tests {
     #[test]
     fn percentiles_are_values_that_occurred() {
         let times: Vec<f64> = (1..=200).map(f64::from).rev().collect();
-        let ttft = ttft(times);
+        let ttft = Ttft::of(times);
         assert_eq!(
             (ttft.mean, ttft.p50, ttft.p90, ttft.p99),
             (100.5, 100.0, 180.0, 198.0)
         );
-        assert_eq!(super::ttft(vec![]), Ttft::default());
+        assert_eq!(Ttft::of(vec![]), Ttft::default());
     }
 
     #[test]

@@ -10,6 +10,8 @@ use hyper::body::Frame;
 
 use crate::connection::Upload;
 
+type Sender = http_body_util::channel::Sender<Bytes, Infallible>;
+
 /// How a body is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -21,6 +23,8 @@ pub enum Pace {
     InTurns(usize),
     /// The first half, then silence.
     StopsHalfWay,
+    /// The first half, and the rest after a pause.
+    RestsHalfWay(Duration),
 }
 
 const PIECE_BYTES: usize = 64 * 1024;
@@ -43,32 +47,38 @@ pub fn paced(body: Bytes, pace: Pace) -> Upload {
     upload.boxed()
 }
 
-async fn send(
-    mut sender: http_body_util::channel::Sender<Bytes, Infallible>,
-    mut body: Bytes,
-    pace: Pace,
-) {
-    let stays_bytes = if pace == Pace::StopsHalfWay {
-        body.len() / 2
-    } else {
-        0
-    };
-    let (piece_bytes, pause) = match pace {
-        Pace::ByteByByte => (1, BETWEEN_BYTES),
-        Pace::InTurns(bytes) => (bytes.max(1), BETWEEN_TURNS),
-        Pace::Fast | Pace::StopsHalfWay => (PIECE_BYTES, Duration::ZERO),
-    };
-    while body.len() > stays_bytes {
-        let piece = body.split_to(piece_bytes.min(body.len() - stays_bytes));
+async fn send(mut sender: Sender, mut body: Bytes, pace: Pace) {
+    match pace {
+        Pace::Fast => send_pieces(&mut sender, body, PIECE_BYTES, Duration::ZERO).await,
+        Pace::ByteByByte => send_pieces(&mut sender, body, 1, BETWEEN_BYTES).await,
+        Pace::InTurns(bytes) => send_pieces(&mut sender, body, bytes.max(1), BETWEEN_TURNS).await,
+        Pace::StopsHalfWay => {
+            send_half(&mut sender, &mut body).await;
+            // Holds the body open: it ends when the connection does.
+            std::future::pending::<()>().await;
+        }
+        Pace::RestsHalfWay(pause) => {
+            send_half(&mut sender, &mut body).await;
+            tokio::time::sleep(pause).await;
+            send_pieces(&mut sender, body, PIECE_BYTES, Duration::ZERO).await;
+        }
+    }
+}
+
+async fn send_half(sender: &mut Sender, body: &mut Bytes) {
+    let half = body.split_to(body.len().div_ceil(2));
+    send_pieces(sender, half, PIECE_BYTES, Duration::ZERO).await;
+}
+
+/// Sends until nobody takes any more.
+async fn send_pieces(sender: &mut Sender, mut body: Bytes, piece_bytes: usize, pause: Duration) {
+    while !body.is_empty() {
+        let piece = body.split_to(piece_bytes.min(body.len()));
         if sender.send(Frame::data(piece)).await.is_err() {
             return;
         }
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-    }
-    if pace == Pace::StopsHalfWay {
-        // Holds the body open: it ends when the connection does.
-        std::future::pending::<()>().await;
     }
 }

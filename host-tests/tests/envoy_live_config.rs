@@ -39,13 +39,10 @@ async fn ask(envoy: &Envoy, connection: &mut Connection) -> Result<Reply> {
     Reply::read(connection.send(request).await?).await
 }
 
-/// The endpoints that Envoy's admin interface tells of: those of a cluster of the bootstrap as static, wherever they came from.
-async fn endpoints(envoy: &Envoy) -> Result<Vec<Value>> {
-    let page = get(
-        envoy.admin(),
-        "/config_dump?include_eds&resource=static_endpoint_configs&name_regex=pool",
-    )
-    .await?;
+/// The endpoints that Envoy's admin interface tells of.
+async fn endpoints(envoy: &Envoy, kind: &str) -> Result<Vec<Value>> {
+    let path = format!("/config_dump?include_eds&resource={kind}_endpoint_configs&name_regex=pool");
+    let page = get(envoy.admin(), &path).await?;
     let dump: Value = serde_json::from_str(&page)?;
     let endpoints = dump.pointer("/configs/0/endpoint_config/endpoints/0/lb_endpoints");
     Ok(endpoints
@@ -70,18 +67,24 @@ each_envoy! {
     }
 
     async fn health_workload_and_ipv6_reach_the_admin_interface(version: &str) -> Result<()> {
-        let files = ConfigFiles::new()?;
         let draining = PoolEndpoint::at("[::1]:8000".parse()?).with_health(EndpointHealth::Draining).of_workload("decode-0", "models");
-        let bootstrap = Bootstrap::with_rank_router(&["127.0.0.1:8000".parse()?])?.live_endpoints(&files, &[draining])?;
-        let envoy = Envoy::start(version, 1, &bootstrap).await?;
-        let endpoints = endpoints(&envoy).await?;
-        // Envoy tells a draining endpoint as an unhealthy one.
-        assert_eq!(endpoints[0]["health_status"], "UNHEALTHY");
-        assert_eq!(endpoints[0].pointer("/endpoint/address/socket_address/address"), Some(&json!("::1")));
-        assert_eq!(
-            endpoints[0].pointer("/metadata/filter_metadata/istio/workload"),
-            Some(&json!("decode-0;models;decode-0;latest;Kubernetes"))
-        );
+        // A cluster of the bootstrap is static to Envoy, wherever its endpoints come from.
+        for kind in ["static", "dynamic"] {
+            let files = ConfigFiles::new()?;
+            let mut bootstrap = Bootstrap::with_rank_router(&["127.0.0.1:8000".parse()?])?.live_endpoints(&files, std::slice::from_ref(&draining))?;
+            if kind == "dynamic" {
+                bootstrap = bootstrap.live_cluster(&files)?;
+            }
+            let envoy = Envoy::start(version, 1, &bootstrap).await?;
+            let endpoints = endpoints(&envoy, kind).await?;
+            // A draining endpoint is told as an unhealthy one.
+            assert_eq!(endpoints[0]["health_status"], "UNHEALTHY");
+            assert_eq!(endpoints[0].pointer("/endpoint/address/socket_address/address"), Some(&json!("::1")));
+            assert_eq!(
+                endpoints[0].pointer("/metadata/filter_metadata/istio/workload"),
+                Some(&json!("decode-0;models;decode-0;latest;Kubernetes"))
+            );
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Bootstrap, CLUSTER, LISTENER};
+use super::{Bootstrap, CLUSTER, CLUSTERS, CONNECTION_MANAGER, LISTENER};
 use crate::config_files::ConfigFiles;
 use crate::pool_endpoint::PoolEndpoint;
 
@@ -27,6 +27,21 @@ impl Bootstrap {
         if let Some(pool) = pool.as_object_mut() {
             pool.remove("load_assignment");
         }
+        Ok(self.with_node())
+    }
+
+    /// Takes the pool's cluster from a file, so that it is a dynamic one, as under Istio. The result has no pool that could
+    /// be changed further.
+    ///
+    /// # Errors
+    /// When there is none or the file cannot be written.
+    pub fn live_cluster(mut self, files: &ConfigFiles) -> Result<Self> {
+        files.write_cluster(&self)?;
+        // The route is read before the cluster is there.
+        self.connection_manager()["route_config"]["validate_clusters"] = json!(false);
+        let clusters = self.0.pointer_mut(CLUSTERS).and_then(Value::as_array_mut);
+        clusters.context("no clusters")?.remove(0);
+        self.0["dynamic_resources"]["cds_config"] = files.source("cluster");
         Ok(self.with_node())
     }
 
@@ -56,7 +71,7 @@ impl Bootstrap {
     pub fn live_listener(mut self, files: &ConfigFiles) -> Result<Self> {
         files.write_listener(&self)?;
         self.0["static_resources"]["listeners"] = json!([]);
-        self.0["dynamic_resources"] = json!({"lds_config": files.source("listener")});
+        self.0["dynamic_resources"]["lds_config"] = files.source("listener");
         Ok(self.with_node())
     }
 
@@ -66,14 +81,18 @@ impl Bootstrap {
         self.0.pointer(LISTENER)
     }
 
+    /// The pool's cluster.
+    #[must_use]
+    pub fn pool(&self) -> Option<&Value> {
+        self.0.pointer(CLUSTER)
+    }
+
     /// The picker's place in the chain of filters.
     #[must_use]
     pub fn picker(&self) -> Option<&Value> {
-        let filters = self
-            .0
-            .pointer(super::CONNECTION_MANAGER)?
-            .get("http_filters")?;
-        filters
+        let manager = self.0.pointer(CONNECTION_MANAGER)?;
+        manager
+            .get("http_filters")?
             .as_array()?
             .iter()
             .find(|filter| filter["name"] == PICKER)

@@ -29,6 +29,8 @@ mod root;
 mod shared;
 mod stream;
 mod watch;
+#[cfg(feature = "trap")]
+mod trap;
 mod worker;
 
 pub use root::Root;

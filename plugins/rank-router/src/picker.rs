@@ -175,6 +175,8 @@ impl Context for Picker {
 
 impl HttpContext for Picker {
     fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
+        #[cfg(feature = "trap")]
+        crate::trap::if_asked();
         STRIPPED_HEADERS
             .iter()
             .for_each(|name| host::remove_request_header(name));

@@ -1,0 +1,154 @@
+//! Breaks ranks and gateway under traffic, case by case, and counts what became of every request.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use host_tests::chaos::case::Case;
+use host_tests::chaos::load;
+use host_tests::chaos::report::{CaseReport, ChaosSummary};
+use host_tests::chaos::stage::{Stage, StageConfig};
+use host_tests::replay::Progress;
+use host_tests::repository;
+use tokio::time::sleep;
+
+/// From the top of the repository.
+const SUMMARY: &str = "target/chaos/summary.json";
+/// Traffic before something goes wrong: long enough that ranks hold prefixes and streams are under way.
+const BEFORE: Duration = Duration::from_secs(2);
+
+#[derive(Parser)]
+#[command(
+    about = "Ranks that die, hang and fail, and a gateway that is reconfigured or traps, under traffic"
+)]
+struct Arguments {
+    /// Cases to run; all unless given.
+    #[arg(long = "case", value_enum)]
+    cases: Vec<Case>,
+    /// Seconds of traffic in each case.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Requests a second.
+    #[arg(long, default_value_t = 60.0)]
+    rate: f64,
+    /// How many times as slow as the measured GPU the ranks are.
+    #[arg(long, default_value_t = 4.0)]
+    slowness: f64,
+    /// Envoy worker threads.
+    #[arg(long, default_value_t = 4)]
+    workers: u32,
+    /// Envoy version, as fetched by scripts/setup-envoy.
+    #[arg(long, default_value = repository::ENVOY_VERSIONS[0])]
+    envoy: String,
+    /// The picker finds its ranks in the gateway's own clusters, instead of in a list.
+    #[arg(long)]
+    discover: bool,
+    /// A module built with the feature `trap`; without one the case `trap` is left out.
+    #[arg(long)]
+    trap_module: Option<PathBuf>,
+    /// Where to write the figures.
+    #[arg(long, default_value = SUMMARY)]
+    summary: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    tokio::select! {
+        done = run(&arguments) => done,
+        _ = tokio::signal::ctrl_c() => { println!("\nstopped"); Ok(()) }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<()> {
+    let mut summary = ChaosSummary {
+        envoy: arguments.envoy.clone(),
+        cases: Vec::new(),
+    };
+    for case in cases(arguments) {
+        let report = run_case(arguments, case)
+            .await
+            .with_context(|| format!("in case {}", case.name()))?;
+        println!("  {}: {}", report.case, report.outcomes);
+        summary.cases.push(report);
+    }
+    print!("\n{}", summary.table());
+    write_summary(&arguments.summary, &summary)?;
+    let ill: Vec<&str> = summary
+        .cases
+        .iter()
+        .filter(|report| !report.is_well())
+        .map(|report| report.case.as_str())
+        .collect();
+    ensure!(
+        ill.is_empty(),
+        "requests were lost or answered wrongly in: {}",
+        ill.join(", ")
+    );
+    Ok(())
+}
+
+fn cases(arguments: &Arguments) -> Vec<Case> {
+    let can_run = |case: &Case| *case != Case::Trap || arguments.trap_module.is_some();
+    match arguments.cases.as_slice() {
+        [] => Case::all().iter().copied().filter(can_run).collect(),
+        chosen => chosen.to_vec(),
+    }
+}
+
+/// On a fresh Envoy and fresh ranks.
+async fn run_case(arguments: &Arguments, case: Case) -> Result<CaseReport> {
+    println!("{}: {} s of traffic", case.name(), arguments.seconds);
+    let config = case.stage(&stage_config(arguments), arguments.trap_module.as_deref())?;
+    let mut stage = Stage::start(&config).await?;
+    let requests = load::requests(arguments.seconds, arguments.rate);
+    let (count, progress) = (requests.len(), Arc::new(Progress::default()));
+    let load = load::send(
+        stage.caller(),
+        stage.model().to_string(),
+        requests,
+        progress.clone(),
+    );
+    let load = tokio::spawn(load);
+    let report = tokio::spawn(report_progress(progress, count));
+    sleep(BEFORE).await;
+    let mut blow = case.strike(&mut stage).await?;
+    let mut calls = load.await??;
+    report.abort();
+    calls.append(&mut blow.calls);
+    CaseReport::of(case, &stage, &calls, &blow).await
+}
+
+fn stage_config(arguments: &Arguments) -> StageConfig {
+    StageConfig {
+        version: arguments.envoy.clone(),
+        workers: arguments.workers,
+        slowness: arguments.slowness,
+        discovers: arguments.discover,
+        module: None,
+        picker: Vec::new(),
+    }
+}
+
+async fn report_progress(progress: Arc<Progress>, requests: usize) {
+    loop {
+        sleep(Duration::from_secs(5)).await;
+        let (sent, done) = (
+            progress.sent.load(Ordering::Relaxed),
+            progress.done.load(Ordering::Relaxed),
+        );
+        println!("  {sent} of {requests} sent, {done} ended");
+    }
+}
+
+fn write_summary(path: &Path, summary: &ChaosSummary) -> Result<()> {
+    let full = repository::root().join(path);
+    std::fs::create_dir_all(full.parent().unwrap_or(&full))?;
+    std::fs::write(&full, serde_json::to_string_pretty(summary)?)
+        .with_context(|| format!("cannot write {}", full.display()))?;
+    println!("\nalso in {}", path.display());
+    Ok(())
+}
