@@ -1,0 +1,94 @@
+//! What must hold once a gateway has come to rest. What must hold at every step is checked where the step is made.
+
+use crate::simulation::Simulation;
+
+/// Whether what a VM that trapped had counted is taken back after a while. Where it is not, gauges of a run with a trap
+/// are left out, because what the dead VM's requests added stays in them for ever.
+const EXPECT_HEALED: bool = false;
+
+/// Gauges that are 0 when nothing is under way.
+const GAUGES: [&str; 3] = [
+    "rank_router.requests_held",
+    "rank_router.requests_in_flight",
+    "rank_router.queued_tokens",
+];
+/// Keys and bytes of shared data: so many for all VMs, whatever number of requests there was.
+const MOST_KEYS: u64 = 1_024;
+const MOST_BYTES: u64 = 16 * 1_024 * 1_024;
+/// Queues and metrics are never removed; new ones come with new VMs and configurations only.
+const MOST_QUEUES: u64 = 512;
+const MOST_METRICS: u64 = 4_096;
+
+/// Judges a run that has come to rest.
+pub(crate) fn judge(simulation: &mut Simulation) {
+    judge_streams(simulation);
+    judge_counters(simulation);
+    judge_gauges(simulation);
+    judge_memory(simulation);
+}
+
+fn judge_streams(simulation: &mut Simulation) {
+    let envoy = simulation.envoy();
+    let open = envoy.streams.len();
+    if open > 0 {
+        envoy
+            .findings
+            .violate("every request ends", format!("{open} are open"));
+    }
+}
+
+/// Each request that went on was counted once, by its pick and by its endpoint. What a trap cut off may have been counted
+/// just before.
+fn judge_counters(simulation: &mut Simulation) {
+    let (passed, lost) = (simulation.passed, simulation.lost_to_traps);
+    let envoy = simulation.envoy();
+    let metrics = &envoy.metrics;
+    let gauges = GAUGES.map(|name| metrics.get(name)).iter().take(2).sum::<i64>();
+    let counted = [
+        ("picks", metrics.sum("rank_router.picks_")),
+        ("requests", metrics.sum("rank_router.requests_") - gauges),
+    ];
+    for (what, count) in counted {
+        let count = u64::try_from(count).unwrap_or(0);
+        if count < passed || count > passed + lost {
+            let how = format!("{count} {what} of {passed} requests, {lost} more lost to traps");
+            envoy.findings.violate("each request is counted once", how);
+        }
+    }
+}
+
+fn judge_gauges(simulation: &mut Simulation) {
+    let has_trapped = simulation.traps > 0;
+    let envoy = simulation.envoy();
+    let left: Vec<String> = GAUGES
+        .into_iter()
+        .map(|name| (name, envoy.metrics.get(name)))
+        .filter(|(_, value)| *value != 0)
+        .map(|(name, value)| format!("{name} is {value}"))
+        .collect();
+    if left.is_empty() {
+        return;
+    }
+    if has_trapped && !EXPECT_HEALED {
+        envoy.findings.count("runs that end with gauges off after a trap");
+        return;
+    }
+    envoy
+        .findings
+        .violate("gauges are 0 in a gateway at rest", left.join(", "));
+}
+
+fn judge_memory(simulation: &mut Simulation) {
+    let findings = &mut simulation.envoy().findings;
+    for (what, most) in [
+        ("keys of shared data", MOST_KEYS),
+        ("bytes of shared data", MOST_BYTES),
+        ("queues", MOST_QUEUES),
+        ("metrics", MOST_METRICS),
+    ] {
+        let peak = findings.figures.peak(what);
+        if peak > most {
+            findings.violate("memory is bounded", format!("{peak} {what}"));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Runs seeds of the simulation, or replays one.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use vm_simulation::{Detail, Figures, Options, run};
+
+/// Seeds between two lines of progress.
+const PROGRESS_EVERY: u64 = 1_000;
+
+/// Several VMs of the module in a fake Envoy that misbehaves.
+#[derive(Clone, Debug, Parser)]
+struct Arguments {
+    /// Run this seed alone.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Run so many seeds.
+    #[arg(long, default_value_t = 1_000)]
+    seeds: u64,
+    /// The first of them.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// At most so many requests in a run. A replay needs the same.
+    #[arg(long, default_value_t = Options::default().most_requests)]
+    requests: u64,
+    /// Runs at once.
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Print events, callbacks and the module's log; twice for host calls too.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+impl Arguments {
+    fn options(&self) -> Options {
+        Options {
+            most_requests: self.requests,
+            detail: match self.verbose {
+                0 => Detail::Silent,
+                1 => Detail::Callbacks,
+                _ => Detail::HostCalls,
+            },
+        }
+    }
+}
+
+/// What the jobs share.
+struct Progress {
+    next: AtomicU64,
+    end: u64,
+    start: Instant,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    figures: Figures,
+    runs: u64,
+    failure: Option<(u64, String)>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let (from, count) = match arguments.seed {
+        Some(seed) => (seed, 1),
+        None => (arguments.from, arguments.seeds),
+    };
+    let progress = Progress {
+        next: AtomicU64::new(from),
+        end: from.saturating_add(count),
+        start: Instant::now(),
+        found: Mutex::default(),
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let jobs = arguments.jobs.unwrap_or(cores).max(1);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| work(&progress, arguments.options()));
+        }
+    });
+    report(&progress, &arguments)
+}
+
+/// Runs seeds until all are run or one fails.
+fn work(progress: &Progress, options: Options) {
+    loop {
+        let seed = progress.next.fetch_add(1, Ordering::Relaxed);
+        if seed >= progress.end {
+            return;
+        }
+        let outcome = run(seed, options);
+        let mut found = progress.found.lock().expect("no job panics");
+        found.figures.merge(&outcome.figures);
+        found.runs += 1;
+        if found.runs.is_multiple_of(PROGRESS_EVERY) {
+            say(found.runs, progress.start.elapsed());
+        }
+        if let Some(violation) = outcome.violations.into_iter().next() {
+            let is_first = found.failure.as_ref().is_none_or(|(other, _)| seed < *other);
+            if is_first {
+                found.failure = Some((seed, violation));
+            }
+            progress.next.store(progress.end, Ordering::Relaxed);
+        }
+    }
+}
+
+fn say(runs: u64, took: Duration) {
+    eprintln!("vm-simulation: {runs} seeds in {:.0} s", took.as_secs_f64());
+}
+
+fn report(progress: &Progress, arguments: &Arguments) -> ExitCode {
+    let found = progress.found.lock().expect("no job panics");
+    say(found.runs, progress.start.elapsed());
+    print!("{}", found.figures);
+    match &found.failure {
+        None => ExitCode::SUCCESS,
+        Some((seed, violation)) => {
+            println!("seed {seed} failed: {violation}");
+            println!(
+                "replay: cargo run --profile host -p vm-simulation -- --requests {} --seed {seed} --verbose",
+                arguments.requests
+            );
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What ends a stream, and the callbacks that follow whatever it was.
+
+use super::Simulation;
+use crate::ranks::Flag;
+use crate::schedule::MS;
+use crate::stream::{StreamId, Way};
+use crate::vm::Callback;
+use crate::vm_record::Plugin;
+
+/// How long a request may be held after its client's last byte: many times the longest idle limit and the slowest
+/// timer that a run has.
+const LONGEST_HOLD_NS: u64 = 4_000 * MS;
+/// Bytes of Envoy's own answers.
+const LOCAL_REPLY_BYTES: usize = 24;
+
+impl Simulation {
+    pub(super) fn client_abort(&mut self, id: StreamId) {
+        let Some(stream) = self.envoy().streams.get(&id) else {
+            return;
+        };
+        let is_held = stream.is_held();
+        let figures = &mut self.envoy().findings.figures;
+        figures.add("clients gone", 1);
+        figures.add("clients gone while held", is_held.into());
+        self.break_off(id, Flag::DownstreamConnectionTermination);
+    }
+
+    /// Envoy has waited long enough. A request must not be held any more by then.
+    pub(super) fn idle_timeout(&mut self, id: StreamId) {
+        let now_ns = self.envoy().clock.now_ns();
+        let Some(stream) = self.envoy().streams.get(&id) else {
+            return;
+        };
+        let idle_ns = now_ns.saturating_sub(stream.last_byte_ns);
+        let (is_held, is_answered) = (stream.is_held(), stream.code.is_some());
+        let findings = &mut self.envoy().findings;
+        findings.count("streams timed out");
+        if is_held && idle_ns > LONGEST_HOLD_NS {
+            let how = format!("stream {} for {} ms", id.0, idle_ns / MS);
+            findings.violate("no request is held long after its client's last byte", how);
+        }
+        match is_answered {
+            true => self.break_off(id, Flag::StreamIdleTimeout),
+            false => self.local_reply(id, 408, Some(Flag::StreamIdleTimeout)),
+        }
+    }
+
+    /// Envoy answers by itself: the filters see it as any other answer.
+    pub(super) fn local_reply(&mut self, id: StreamId, code: u32, flag: Option<Flag>) {
+        let Some(stream) = self.envoy().streams.get_mut(&id) else {
+            return;
+        };
+        stream.flag = flag;
+        stream.way = Way::Passed;
+        self.envoy().findings.count("local replies");
+        self.answer_headers(id, code, false);
+        self.answer_body(id, LOCAL_REPLY_BYTES, true);
+    }
+
+    /// Ends a stream without an answer, or in the middle of one.
+    pub(super) fn break_off(&mut self, id: StreamId, flag: Flag) {
+        if let Some(stream) = self.envoy().streams.get_mut(&id) {
+            stream.flag = Some(flag);
+        }
+        self.finish(id);
+    }
+
+    /// The log entry, then the end of each filter. A filter that never saw the request is made for its log entry.
+    pub(super) fn finish(&mut self, id: StreamId) {
+        self.log_and_delete(id);
+        // Gone already when its VM died on the way.
+        self.envoy().streams.remove(&id);
+    }
+
+    fn log_and_delete(&mut self, id: StreamId) -> Option<()> {
+        for plugin in Plugin::CHAIN {
+            let stream = self.envoy().streams.get(&id)?;
+            if stream.contexts[plugin.place()].is_none() {
+                self.create_context(id, plugin)?;
+            }
+            self.call_filter(id, plugin, Callback::Log)?;
+        }
+        for plugin in Plugin::CHAIN {
+            self.call_filter(id, plugin, Callback::Done)?;
+            self.call_filter(id, plugin, Callback::Delete)?;
+            self.remove_context(id, plugin)?;
+        }
+        Some(())
+    }
+
+    fn remove_context(&mut self, id: StreamId, plugin: Plugin) -> Option<()> {
+        let envoy = self.envoy();
+        let stream = envoy.streams.get_mut(&id)?;
+        let context = stream.contexts[plugin.place()].take()?;
+        let (vm, root) = (stream.vm, stream.roots[plugin.place()]);
+        let record = envoy.vms.get_mut(&vm)?;
+        record.contexts.remove(&context);
+        record.root_mut(root)?.streams -= 1;
+        Some(())
+    }
+}

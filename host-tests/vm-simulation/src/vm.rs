@@ -1,0 +1,158 @@
+//! A VM: a thread with the module in its thread-locals.
+//!
+//! The SDK's dispatcher and the module's worker state are thread-locals, so one thread is one VM, and a new VM needs a
+//! new thread.
+
+use std::collections::BTreeSet;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{Builder, JoinHandle};
+
+use crate::baton::{self, Report};
+use crate::envoy::Envoy;
+use crate::host_abi::module;
+
+/// Enough for the module's deepest callback in a debug build.
+const STACK_BYTES: usize = 1024 * 1024;
+
+/// A callback, with what Envoy passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub(crate) enum Callback {
+    Create { root: u32 },
+    VmStart,
+    Configure { size: usize },
+    Tick,
+    QueueReady { queue: u32 },
+    RequestHeaders { headers: usize, end: bool },
+    RequestBody { size: usize, end: bool },
+    RequestTrailers { trailers: usize },
+    ResponseHeaders { headers: usize, end: bool },
+    ResponseBody { size: usize, end: bool },
+    ResponseTrailers { trailers: usize },
+    HttpCallResponse { token: u32, headers: usize, size: usize },
+    Log,
+    Done,
+    Delete,
+}
+
+impl Callback {
+    /// Calls the module; gives its return value, 0 for none.
+    fn run(self, context: u32) -> u32 {
+        match self {
+            Self::Create { root } => nothing(module::proxy_on_context_create(context, root)),
+            Self::VmStart => module::proxy_on_vm_start(context, 0).into(),
+            Self::Configure { size } => module::proxy_on_configure(context, size).into(),
+            Self::Tick => nothing(module::proxy_on_tick(context)),
+            Self::QueueReady { queue } => nothing(module::proxy_on_queue_ready(context, queue)),
+            Self::HttpCallResponse {
+                token,
+                headers,
+                size,
+            } => nothing(module::proxy_on_http_call_response(
+                context, token, headers, size, 0,
+            )),
+            Self::Log => nothing(module::proxy_on_log(context)),
+            Self::Done => module::proxy_on_done(context).into(),
+            Self::Delete => nothing(module::proxy_on_delete(context)),
+            of_a_stream => of_a_stream.run_on_stream(context),
+        }
+    }
+
+    fn run_on_stream(self, context: u32) -> u32 {
+        let action = match self {
+            Self::RequestHeaders { headers, end } => {
+                module::proxy_on_request_headers(context, headers, end)
+            }
+            Self::RequestBody { size, end } => module::proxy_on_request_body(context, size, end),
+            Self::RequestTrailers { trailers } => {
+                module::proxy_on_request_trailers(context, trailers)
+            }
+            Self::ResponseHeaders { headers, end } => {
+                module::proxy_on_response_headers(context, headers, end)
+            }
+            Self::ResponseBody { size, end } => module::proxy_on_response_body(context, size, end),
+            Self::ResponseTrailers { trailers } => {
+                module::proxy_on_response_trailers(context, trailers)
+            }
+            _ => return 0,
+        };
+        action as u32
+    }
+}
+
+fn nothing((): ()) -> u32 {
+    0
+}
+
+struct Turn {
+    envoy: Box<Envoy>,
+    context: u32,
+    callback: Callback,
+}
+
+/// The thread of a VM.
+pub(crate) struct VmThread {
+    turns: Sender<Turn>,
+    reports: Receiver<Report>,
+    thread: JoinHandle<()>,
+}
+
+impl VmThread {
+    /// Starts a VM without any context.
+    pub(crate) fn start() -> Self {
+        let (turns, inbox) = channel();
+        let (outbox, reports) = channel();
+        let builder = Builder::new().stack_size(STACK_BYTES);
+        let thread = builder
+            .spawn(move || live(&inbox, outbox))
+            .expect("the system has a thread for a VM");
+        Self {
+            turns,
+            reports,
+            thread,
+        }
+    }
+
+    /// Lets the VM run one callback.
+    pub(crate) fn run(&self, envoy: Box<Envoy>, context: u32, callback: Callback) -> Report {
+        let turn = Turn {
+            envoy,
+            context,
+            callback,
+        };
+        self.turns.send(turn).expect("a live VM waits for a turn");
+        self.reports.recv().expect("a VM reports how a turn ended")
+    }
+
+    /// Ends the VM without another callback that could be seen. Waits until its thread is gone, unless it panicked.
+    pub(crate) fn end(self) {
+        drop(self.turns);
+        let is_lost = self.reports.recv().is_ok();
+        if !is_lost {
+            self.thread.join().expect("a VM's thread ends by itself");
+        }
+    }
+}
+
+fn live(inbox: &Receiver<Turn>, outbox: Sender<Report>) {
+    baton::enlist(outbox);
+    proxy_wasm::set_root_context(|id| Box::new(rank_router::Root::new(id)));
+    let mut contexts = BTreeSet::new();
+    while let Ok(turn) = inbox.recv() {
+        baton::take(turn.envoy);
+        let returned = turn.callback.run(turn.context);
+        match turn.callback {
+            Callback::Create { .. } => contexts.insert(turn.context),
+            Callback::Delete => contexts.remove(&turn.context),
+            _ => false,
+        };
+        if !baton::give_back(returned) {
+            break;
+        }
+    }
+    // As a ghost: contexts must not be left to the thread-locals' destructors, which find others gone already.
+    for context in contexts.into_iter().rev() {
+        module::proxy_on_delete(context);
+    }
+    baton::discharge();
+}
