@@ -8,6 +8,8 @@ use crate::schedule::MS;
 
 /// How often a seed has a given trouble.
 const SHARE: f64 = 0.35;
+/// A worker that is taken for dead meanwhile: longer than any lease.
+const LONG_STALL_MS: u64 = 40_000;
 /// How often a seed has none.
 const CALM_SHARE: f64 = 0.1;
 
@@ -49,6 +51,7 @@ pub(crate) struct Chaos {
     pub(crate) jump_gap_ms: u64,
     /// Time between stalls of a worker; 0 for none.
     pub(crate) stall_gap_ms: u64,
+    pub(crate) longest_stall_ns: u64,
     /// Time between new configurations; 0 for none.
     pub(crate) update_gap_ms: u64,
     /// Time between changes of a rank's manners; 0 for none.
@@ -68,7 +71,7 @@ impl Chaos {
     /// No trouble, and timers that run as rarely as in a very busy gateway: to let time pass cheaply.
     pub(crate) fn rest() -> Self {
         Self {
-            tick_floor_ns: 250 * MS,
+            tick_floor_ns: 400 * MS,
             ..Self::default()
         }
     }
@@ -82,17 +85,24 @@ impl Chaos {
             true => chance.between(least, most),
             false => 0,
         };
+        let longest_stall_ms = chance.pick(&[300, 1_000, 1_000, LONG_STALL_MS]);
+        // A long stall is a long run: with fewer ticks.
+        let floors_ms: &[u64] = match longest_stall_ms {
+            LONG_STALL_MS => &[100, 200],
+            _ => &[4, 20, 50, 100],
+        };
         Self {
             cas_conflict: maybe(chance, &[0.1, 0.5, 0.9]),
             lost_bell: maybe(chance, &[0.05, 0.3, 1.0]),
             late_bell_ns: gap(chance, 1, 300) * MS,
             enqueue_fails: maybe(chance, &[0.1, 1.0]),
             lost_tick: maybe(chance, &[0.1, 0.5]),
-            tick_floor_ns: chance.pick(&[4, 20, 50, 100]) * MS,
+            tick_floor_ns: chance.pick(floors_ms) * MS,
             trap: maybe(chance, &[0.001, 0.005, 0.02]),
             junk_gap_ms: gap(chance, 50, 2000),
             jump_gap_ms: gap(chance, 200, 3000),
             stall_gap_ms: gap(chance, 200, 3000),
+            longest_stall_ns: longest_stall_ms * MS,
             update_gap_ms: gap(chance, 300, 3000),
             mood_gap_ms: gap(chance, 100, 2000),
             calls: CallTroubles {

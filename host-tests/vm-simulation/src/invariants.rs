@@ -1,10 +1,20 @@
 //! What must hold once a gateway has come to rest. What must hold at every step is checked where the step is made.
 
+use crate::schedule::MS;
 use crate::simulation::Simulation;
+use crate::stream::StreamId;
 
 /// Whether what a VM that trapped had counted is taken back after a while. Where it is not, gauges of a run with a trap
 /// are left out, because what the dead VM's requests added stays in them for ever.
 const EXPECT_HEALED: bool = false;
+
+/// Whether a held request is decided in time even when the wall clock was set back meanwhile. Where it is not, it waits
+/// until the clock is where it was, and runs with such a clock are left out.
+const EXPECT_DECIDED_AFTER_SET_BACK: bool = false;
+
+/// How long a request may be held while only its VM has to do something: many times the longest idle limit and the
+/// slowest timer that a run has.
+const LONGEST_HOLD_NS: u64 = 4_000 * MS;
 
 /// Gauges that are 0 when nothing is under way.
 const GAUGES: [&str; 3] = [
@@ -15,8 +25,8 @@ const GAUGES: [&str; 3] = [
 /// Keys and bytes of shared data: so many for all VMs, whatever number of requests there was.
 const MOST_KEYS: u64 = 1_024;
 const MOST_BYTES: u64 = 16 * 1_024 * 1_024;
-/// Queues and metrics are never removed; new ones come with new VMs and configurations only.
-const MOST_QUEUES: u64 = 512;
+/// Queues and metrics are never removed; new queues come with new roots only, a few for each.
+const MOST_QUEUES_OF_A_ROOT: u64 = 4;
 const MOST_METRICS: u64 = 4_096;
 
 /// Judges a run that has come to rest.
@@ -25,6 +35,25 @@ pub(crate) fn judge(simulation: &mut Simulation) {
     judge_counters(simulation);
     judge_gauges(simulation);
     judge_memory(simulation);
+}
+
+/// Judges a hold that ends.
+pub(crate) fn judge_hold(simulation: &mut Simulation, id: StreamId) {
+    let since_ns = simulation.idle_since_ns(id);
+    let envoy = simulation.envoy();
+    let now_ns = envoy.clock.now_ns();
+    let held_ns = now_ns.saturating_sub(since_ns.unwrap_or(now_ns));
+    if held_ns < LONGEST_HOLD_NS {
+        return;
+    }
+    if envoy.clock.was_set_back() && !EXPECT_DECIDED_AFTER_SET_BACK {
+        envoy.findings.count("requests held until a clock that was set back caught up");
+        return;
+    }
+    let how = format!("stream {} was, for {} ms", id.0, held_ns / MS);
+    envoy
+        .findings
+        .violate("no request is held for long while nothing else is awaited", how);
 }
 
 fn judge_streams(simulation: &mut Simulation) {
@@ -80,10 +109,11 @@ fn judge_gauges(simulation: &mut Simulation) {
 
 fn judge_memory(simulation: &mut Simulation) {
     let findings = &mut simulation.envoy().findings;
+    let most_queues = MOST_QUEUES_OF_A_ROOT * findings.figures.count("roots");
     for (what, most) in [
         ("keys of shared data", MOST_KEYS),
         ("bytes of shared data", MOST_BYTES),
-        ("queues", MOST_QUEUES),
+        ("queues", most_queues),
         ("metrics", MOST_METRICS),
     ] {
         let peak = findings.figures.peak(what);

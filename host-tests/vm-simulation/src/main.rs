@@ -43,6 +43,7 @@ impl Arguments {
                 1 => Detail::Callbacks,
                 _ => Detail::HostCalls,
             },
+            ..Options::default()
         }
     }
 }

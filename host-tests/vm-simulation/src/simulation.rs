@@ -15,6 +15,8 @@ mod vms;
 
 use std::collections::BTreeMap;
 
+use proxy_wasm::types::NewRootContext;
+
 use crate::baton;
 use crate::chance::Chance;
 use crate::chaos::Chaos;
@@ -39,6 +41,8 @@ const MOST_EVENTS: u64 = 400_000;
 /// What a run is to be like.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
+    /// What makes the roots of the module under test.
+    pub module: NewRootContext,
     /// Requests per run are drawn up to this.
     pub most_requests: u64,
     /// What is printed.
@@ -48,6 +52,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            module: |id| Box::new(rank_router::Root::new(id)),
             most_requests: 30,
             detail: Detail::Silent,
         }
@@ -79,6 +84,7 @@ pub(crate) struct Simulation {
     envoy: Option<Box<Envoy>>,
     vms: BTreeMap<VmId, VmThread>,
     threads: Vec<EnvoyThread>,
+    module: NewRootContext,
     configuration: Configuration,
     last_vm: u32,
     last_stream: u32,
@@ -113,6 +119,7 @@ impl Simulation {
             envoy: Some(envoy),
             vms: BTreeMap::new(),
             threads,
+            module: options.module,
             last_vm: 0,
             last_stream: 0,
             is_resting: false,
@@ -138,6 +145,15 @@ impl Simulation {
                 invariants::judge(self);
             }
         }
+    }
+
+    /// Since when a stream has been waiting for nothing but its VM: its client's last byte, or the end of its thread's
+    /// last stall.
+    pub(crate) fn idle_since_ns(&mut self, id: StreamId) -> Option<u64> {
+        let stream = self.envoy().streams.get(&id)?;
+        let (thread, last_byte_ns) = (stream.thread, stream.last_byte_ns);
+        let stalled_until_ns = self.threads[thread].stalled_until_ns;
+        Some(last_byte_ns.max(stalled_until_ns))
     }
 
     /// Runs until the traffic is over or to a moment; false when an invariant broke.
@@ -167,6 +183,9 @@ impl Simulation {
     fn begin_rest(&mut self) {
         self.is_resting = true;
         let threads = self.threads.len();
+        for thread in &mut self.threads {
+            thread.stalled_until_ns = 0;
+        }
         let envoy = self.envoy();
         envoy.note(Detail::Callbacks, "rest", || "=== rest");
         envoy.chaos = Chaos::rest();

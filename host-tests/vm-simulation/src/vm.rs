@@ -7,9 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
+use proxy_wasm::types::NewRootContext;
+
 use crate::baton::{self, Report};
 use crate::envoy::Envoy;
-use crate::host_abi::module;
+use crate::host_abi::module as entry;
 
 /// Enough for the module's deepest callback in a debug build.
 const STACK_BYTES: usize = 1024 * 1024;
@@ -39,21 +41,21 @@ impl Callback {
     /// Calls the module; gives its return value, 0 for none.
     fn run(self, context: u32) -> u32 {
         match self {
-            Self::Create { root } => nothing(module::proxy_on_context_create(context, root)),
-            Self::VmStart => module::proxy_on_vm_start(context, 0).into(),
-            Self::Configure { size } => module::proxy_on_configure(context, size).into(),
-            Self::Tick => nothing(module::proxy_on_tick(context)),
-            Self::QueueReady { queue } => nothing(module::proxy_on_queue_ready(context, queue)),
+            Self::Create { root } => nothing(entry::proxy_on_context_create(context, root)),
+            Self::VmStart => entry::proxy_on_vm_start(context, 0).into(),
+            Self::Configure { size } => entry::proxy_on_configure(context, size).into(),
+            Self::Tick => nothing(entry::proxy_on_tick(context)),
+            Self::QueueReady { queue } => nothing(entry::proxy_on_queue_ready(context, queue)),
             Self::HttpCallResponse {
                 token,
                 headers,
                 size,
-            } => nothing(module::proxy_on_http_call_response(
+            } => nothing(entry::proxy_on_http_call_response(
                 context, token, headers, size, 0,
             )),
-            Self::Log => nothing(module::proxy_on_log(context)),
-            Self::Done => module::proxy_on_done(context).into(),
-            Self::Delete => nothing(module::proxy_on_delete(context)),
+            Self::Log => nothing(entry::proxy_on_log(context)),
+            Self::Done => entry::proxy_on_done(context).into(),
+            Self::Delete => nothing(entry::proxy_on_delete(context)),
             of_a_stream => of_a_stream.run_on_stream(context),
         }
     }
@@ -61,18 +63,18 @@ impl Callback {
     fn run_on_stream(self, context: u32) -> u32 {
         let action = match self {
             Self::RequestHeaders { headers, end } => {
-                module::proxy_on_request_headers(context, headers, end)
+                entry::proxy_on_request_headers(context, headers, end)
             }
-            Self::RequestBody { size, end } => module::proxy_on_request_body(context, size, end),
+            Self::RequestBody { size, end } => entry::proxy_on_request_body(context, size, end),
             Self::RequestTrailers { trailers } => {
-                module::proxy_on_request_trailers(context, trailers)
+                entry::proxy_on_request_trailers(context, trailers)
             }
             Self::ResponseHeaders { headers, end } => {
-                module::proxy_on_response_headers(context, headers, end)
+                entry::proxy_on_response_headers(context, headers, end)
             }
-            Self::ResponseBody { size, end } => module::proxy_on_response_body(context, size, end),
+            Self::ResponseBody { size, end } => entry::proxy_on_response_body(context, size, end),
             Self::ResponseTrailers { trailers } => {
-                module::proxy_on_response_trailers(context, trailers)
+                entry::proxy_on_response_trailers(context, trailers)
             }
             _ => return 0,
         };
@@ -98,13 +100,13 @@ pub(crate) struct VmThread {
 }
 
 impl VmThread {
-    /// Starts a VM without any context.
-    pub(crate) fn start() -> Self {
+    /// Starts a VM of this module, without any context.
+    pub(crate) fn start(module: NewRootContext) -> Self {
         let (turns, inbox) = channel();
         let (outbox, reports) = channel();
         let builder = Builder::new().stack_size(STACK_BYTES);
         let thread = builder
-            .spawn(move || live(&inbox, outbox))
+            .spawn(move || live(module, &inbox, outbox))
             .expect("the system has a thread for a VM");
         Self {
             turns,
@@ -134,9 +136,9 @@ impl VmThread {
     }
 }
 
-fn live(inbox: &Receiver<Turn>, outbox: Sender<Report>) {
+fn live(module: NewRootContext, inbox: &Receiver<Turn>, outbox: Sender<Report>) {
     baton::enlist(outbox);
-    proxy_wasm::set_root_context(|id| Box::new(rank_router::Root::new(id)));
+    proxy_wasm::set_root_context(module);
     let mut contexts = BTreeSet::new();
     while let Ok(turn) = inbox.recv() {
         baton::take(turn.envoy);
@@ -152,7 +154,7 @@ fn live(inbox: &Receiver<Turn>, outbox: Sender<Report>) {
     }
     // As a ghost: contexts must not be left to the thread-locals' destructors, which find others gone already.
     for context in contexts.into_iter().rev() {
-        module::proxy_on_delete(context);
+        entry::proxy_on_delete(context);
     }
     baton::discharge();
 }

@@ -29,9 +29,8 @@ impl Plugin {
 }
 
 /// A configured filter in a VM.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Root {
-    pub(crate) plugin: Plugin,
     /// Streams made by it; it stays until they are gone.
     pub(crate) streams: usize,
     pub(crate) is_draining: bool,
@@ -39,19 +38,6 @@ pub(crate) struct Root {
     pub(crate) is_pending: bool,
     pub(crate) tick_period_ms: u32,
     pub(crate) tick_epoch: u32,
-}
-
-impl Root {
-    pub(crate) fn new(plugin: Plugin) -> Self {
-        Self {
-            plugin,
-            streams: 0,
-            is_draining: false,
-            is_pending: false,
-            tick_period_ms: 0,
-            tick_epoch: 0,
-        }
-    }
 }
 
 /// What a context number means.

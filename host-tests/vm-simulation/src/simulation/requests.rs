@@ -2,6 +2,7 @@
 
 use super::Simulation;
 use crate::envoy::Envoy;
+use crate::invariants;
 use crate::schedule::{Event, MS};
 use crate::stream::{ClientPlan, LocalReply, Stream, StreamId, Way};
 use crate::traffic;
@@ -206,6 +207,8 @@ impl Simulation {
         else {
             return None;
         };
+        invariants::judge_hold(self, id);
+        let stream = self.envoy().streams.get_mut(&id)?;
         let has_body = stream.plan.has_body;
         let is_blocked = std::mem::take(&mut stream.is_blocked);
         self.arrive_at_router(id)?;

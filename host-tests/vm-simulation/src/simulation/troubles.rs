@@ -12,8 +12,6 @@ const PREFIX: &[u8] = b"rank_router";
 const MADE_UP: [&[u8]; 4] = [b"rank_router", b"rank_router.", b"rank_router.vm", b"rank_router.\xff\x00"];
 /// How far the wall clock may jump, either way, in ms.
 const JUMPS_MS: [i64; 5] = [30, 1_000, 20_000, 600_000, 3 * 3_600_000];
-/// The longest stall of a worker.
-const LONGEST_STALL_NS: u64 = 1_000 * MS;
 
 /// Whether an event is a trouble that repeats itself.
 pub(super) fn is_trouble(event: &Event) -> bool {
@@ -35,7 +33,7 @@ impl Simulation {
     pub(super) fn begin_troubles(&mut self) {
         self.plan_update();
         for event in [Event::Junk, Event::ClockJump, Event::Stall, Event::RankMood] {
-            plan(self.envoy(), event);
+            plan_after(self.envoy(), 0, event);
         }
     }
 
@@ -52,10 +50,10 @@ impl Simulation {
         match event {
             Event::Junk => write_junk(self.envoy()),
             Event::ClockJump => jump(self.envoy()),
-            Event::Stall => self.stall(),
+            Event::Stall => return self.stall(),
             _ => change_mood(self.envoy()),
         }
-        plan(self.envoy(), event.clone());
+        plan_after(self.envoy(), 0, event.clone());
     }
 
     fn stall(&mut self) {
@@ -63,12 +61,15 @@ impl Simulation {
         let envoy = self.envoy();
         envoy.findings.count("stalls");
         let thread = envoy.chance.length(0, most);
-        let until_ns = envoy.clock.now_ns() + envoy.chance.between(0, LONGEST_STALL_NS);
+        let stall_ns = envoy.chance.between(0, envoy.chaos.longest_stall_ns);
+        let until_ns = envoy.clock.now_ns() + stall_ns;
+        // One at a time, or a thread might never run again.
+        plan_after(envoy, stall_ns, Event::Stall);
         self.threads[thread].stalled_until_ns = until_ns;
     }
 }
 
-fn plan(envoy: &mut Envoy, event: Event) {
+fn plan_after(envoy: &mut Envoy, wait_ns: u64, event: Event) {
     let gap_ms = match event {
         Event::Junk => envoy.chaos.junk_gap_ms,
         Event::ClockJump => envoy.chaos.jump_gap_ms,
@@ -76,8 +77,8 @@ fn plan(envoy: &mut Envoy, event: Event) {
         _ => envoy.chaos.mood_gap_ms,
     };
     if gap_ms > 0 {
-        let wait_ns = envoy.chance.between(0, 2 * gap_ms * MS);
-        envoy.after(wait_ns, event);
+        let gap_ns = envoy.chance.between(0, 2 * gap_ms * MS);
+        envoy.after(wait_ns + gap_ns, event);
     }
 }
 

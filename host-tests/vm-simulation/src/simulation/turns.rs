@@ -9,8 +9,9 @@ use crate::trace::Detail;
 use crate::vm::Callback;
 use crate::vm_record::{Context, Plugin, VmId};
 
-/// A trap comes at one of the first host calls of a callback, or at its end.
-const LONGEST_FUSE: u64 = 12;
+/// A trap comes at one of so many first host calls of a callback, or at its end: most callbacks make few calls, and the
+/// first of a VM many.
+const LONGEST_FUSES: [u64; 3] = [2, 8, 80];
 
 impl Simulation {
     /// Lets a VM run a callback; gives what it returned, or nothing when the VM is dead or died.
@@ -150,7 +151,8 @@ fn is_of_traffic(callback: Callback) -> bool {
 fn draw_fuse(envoy: &mut Envoy) -> Option<u32> {
     let traps = envoy.chance.hits(envoy.chaos.trap);
     traps.then(|| {
-        let fuse = envoy.chance.between(0, LONGEST_FUSE);
+        let longest = envoy.chance.pick(&LONGEST_FUSES);
+        let fuse = envoy.chance.between(0, longest);
         u32::try_from(fuse).expect("fuses are short")
     })
 }

@@ -22,7 +22,7 @@ impl Simulation {
     fn start_vm(&mut self, thread: usize, is_canary: bool) -> VmId {
         self.last_vm += 1;
         let vm = VmId(self.last_vm);
-        self.vms.insert(vm, VmThread::start());
+        self.vms.insert(vm, VmThread::start(self.module));
         let record = VmRecord::new(thread, is_canary);
         self.envoy().vms.insert(vm, record);
         self.envoy().findings.count("VMs");
@@ -57,8 +57,9 @@ impl Simulation {
 
     /// Makes a root and configures it; gives whether it accepts, nothing when the VM died.
     fn add_root(&mut self, vm: VmId, plugin: Plugin, text: &str) -> Option<bool> {
+        self.envoy().findings.count("roots");
         let record = self.envoy().vms.get_mut(&vm)?;
-        let root = record.add_context(Context::Root(Root::new(plugin)));
+        let root = record.add_context(Context::Root(Root::default()));
         self.call(vm, root, Callback::Create { root: 0 })?;
         self.call(vm, root, Callback::VmStart)?;
         let mut turn = Turn::new(vm, root, Callback::Configure { size: text.len() });
