@@ -129,23 +129,6 @@ impl Summary {
     }
 }
 
-fn ttft(mut times_ms: Vec<f64>) -> Ttft {
-    times_ms.sort_by(f64::total_cmp);
-    if times_ms.is_empty() {
-        return Ttft::default();
-    }
-    Ttft {
-        mean: times_ms.iter().sum::<f64>() / times_ms.len() as f64,
-        p50: percentile(&times_ms, 50),
-        p90: percentile(&times_ms, 90),
-        p99: percentile(&times_ms, 99),
-    }
-/// The nearest-rank percentile of sorted values: the smallest that at least so many percent do not exceed.
-fn percentile(sorted: &[f64], percent: usize) -> f64 {
-    let place = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-    sorted.get(place).copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

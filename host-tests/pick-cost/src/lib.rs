@@ -91,7 +91,7 @@ impl LargePool {
 
     /// Picks, as a callback of the module does.
     pub fn pick(&mut self, prompt: &Prompt) {
-        let pick = self.pool.pick(Some(prompt), 0);
+        let pick = self.pool.pick(Some(prompt), 0, 0);
         self.in_flight.extend(pick.map(|pick| pick.charge));
     }
 

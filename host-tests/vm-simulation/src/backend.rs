@@ -41,7 +41,9 @@ impl CallAnswer {
 
 /// Whether Envoy has a cluster of this name.
 pub(crate) fn is_cluster(name: &[u8]) -> bool {
-    [ADMIN_CLUSTER, SCRAPE_CLUSTER].map(str::as_bytes).contains(&name)
+    [ADMIN_CLUSTER, SCRAPE_CLUSTER]
+        .map(str::as_bytes)
+        .contains(&name)
 }
 
 /// Answers a call as its troubles have it, or as the one that was called.
@@ -56,7 +58,10 @@ pub(crate) fn answer(
     }
     if chance.hits(troubles.error) {
         return chance.pick(&[
-            CallAnswer::of("503", "upstream connect error or disconnect/reset before headers"),
+            CallAnswer::of(
+                "503",
+                "upstream connect error or disconnect/reset before headers",
+            ),
             CallAnswer::of("504", "upstream request timeout"),
         ]);
     }
@@ -163,7 +168,9 @@ mod tests {
 
     fn status(answer: &CallAnswer) -> &[u8] {
         let headers = answer.headers.as_ref();
-        headers.and_then(|headers| headers.get(b":status")).unwrap_or(b"none")
+        headers
+            .and_then(|headers| headers.get(b":status"))
+            .unwrap_or(b"none")
     }
 
     #[test]
@@ -184,7 +191,11 @@ mod tests {
     #[test]
     fn a_scrape_reaches_the_rank_that_is_named() {
         let none = CallTroubles::default();
-        let well = ask(SCRAPE_CLUSTER, &[("x-envoy-original-dst-host", "10.0.0.1:8000")], &none);
+        let well = ask(
+            SCRAPE_CLUSTER,
+            &[("x-envoy-original-dst-host", "10.0.0.1:8000")],
+            &none,
+        );
         assert_eq!(status(&well), b"200");
         assert!(well.body.starts_with(b"# HELP vllm:"));
         let dead = ask(SCRAPE_CLUSTER, &[(":authority", "10.0.0.1:8001")], &none);

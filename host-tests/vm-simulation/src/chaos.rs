@@ -129,8 +129,13 @@ mod tests {
 
     #[test]
     fn some_seeds_are_calm_and_each_trouble_is_met_and_left_out() {
-        let drawn: Vec<Chaos> = (0..500).map(|seed| Chaos::draw(&mut Chance::of(seed))).collect();
-        let calm = drawn.iter().filter(|chaos| **chaos == Chaos::none()).count();
+        let drawn: Vec<Chaos> = (0..500)
+            .map(|seed| Chaos::draw(&mut Chance::of(seed)))
+            .collect();
+        let calm = drawn
+            .iter()
+            .filter(|chaos| **chaos == Chaos::none())
+            .count();
         assert!((20..100).contains(&calm), "{calm}");
         let troubles: [fn(&Chaos) -> bool; 6] = [
             |chaos| chaos.trap > 0.0,

@@ -151,9 +151,13 @@ impl Envoy {
 
     /// The next tick of a root, unless its timer is off or in a canary.
     pub(crate) fn arm_tick(&mut self, vm: VmId, root: u32) {
-        let Some(record) = self.vms.get(&vm) else { return };
+        let Some(record) = self.vms.get(&vm) else {
+            return;
+        };
         let is_canary = record.is_canary;
-        let Some(state) = record.root(root) else { return };
+        let Some(state) = record.root(root) else {
+            return;
+        };
         let (period_ms, epoch) = (state.tick_period_ms, state.tick_epoch);
         if period_ms == 0 || is_canary {
             return;

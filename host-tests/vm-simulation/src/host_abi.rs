@@ -29,10 +29,18 @@ pub(crate) mod module {
         pub(crate) safe fn proxy_on_configure(context: u32, size: usize) -> bool;
         pub(crate) safe fn proxy_on_tick(context: u32);
         pub(crate) safe fn proxy_on_queue_ready(context: u32, queue: u32);
-        pub(crate) safe fn proxy_on_request_headers(context: u32, headers: usize, end: bool) -> Action;
+        pub(crate) safe fn proxy_on_request_headers(
+            context: u32,
+            headers: usize,
+            end: bool,
+        ) -> Action;
         pub(crate) safe fn proxy_on_request_body(context: u32, size: usize, end: bool) -> Action;
         pub(crate) safe fn proxy_on_request_trailers(context: u32, trailers: usize) -> Action;
-        pub(crate) safe fn proxy_on_response_headers(context: u32, headers: usize, end: bool) -> Action;
+        pub(crate) safe fn proxy_on_response_headers(
+            context: u32,
+            headers: usize,
+            end: bool,
+        ) -> Action;
         pub(crate) safe fn proxy_on_response_body(context: u32, size: usize, end: bool) -> Action;
         pub(crate) safe fn proxy_on_response_trailers(context: u32, trailers: usize) -> Action;
         pub(crate) safe fn proxy_on_http_call_response(
@@ -58,7 +66,11 @@ unsafe fn given<'a>(data: *const u8, size: usize) -> &'a [u8] {
 }
 
 /// Hands bytes to the module, which frees them as a vector of just that capacity.
-unsafe fn give_bytes(answer: Result<Vec<u8>, Status>, data: *mut *mut u8, size: *mut usize) -> Status {
+unsafe fn give_bytes(
+    answer: Result<Vec<u8>, Status>,
+    data: *mut *mut u8,
+    size: *mut usize,
+) -> Status {
     let bytes = match answer {
         Ok(bytes) => bytes,
         Err(status) => return status,
@@ -122,7 +134,9 @@ unsafe extern "C" fn proxy_get_buffer_bytes(
     data: *mut *mut u8,
     size: *mut usize,
 ) -> Status {
-    let answer = ask(Err(Status::NotFound), |envoy| envoy.buffer(kind, start, length));
+    let answer = ask(Err(Status::NotFound), |envoy| {
+        envoy.buffer(kind, start, length)
+    });
     unsafe { give_bytes(answer, data, size) }
 }
 
@@ -135,7 +149,9 @@ unsafe extern "C" fn proxy_set_buffer_bytes(
     size: usize,
 ) -> Status {
     let bytes = unsafe { given(data, size) };
-    status(ask(Ok(()), |envoy| envoy.set_buffer(kind, start, length, bytes)))
+    status(ask(Ok(()), |envoy| {
+        envoy.set_buffer(kind, start, length, bytes)
+    }))
 }
 
 #[unsafe(no_mangle)]
@@ -149,7 +165,11 @@ unsafe extern "C" fn proxy_get_header_map_pairs(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_set_header_map_pairs(kind: MapType, data: *const u8, size: usize) -> Status {
+unsafe extern "C" fn proxy_set_header_map_pairs(
+    kind: MapType,
+    data: *const u8,
+    size: usize,
+) -> Status {
     let pairs = unsafe { given(data, size) };
     status(ask(Ok(()), |envoy| envoy.set_header_pairs(kind, pairs)))
 }
@@ -168,7 +188,11 @@ unsafe extern "C" fn proxy_get_header_map_value(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_remove_header_map_value(kind: MapType, name: *const u8, size: usize) -> Status {
+unsafe extern "C" fn proxy_remove_header_map_value(
+    kind: MapType,
+    name: *const u8,
+    size: usize,
+) -> Status {
     let name = unsafe { given(name, size) };
     status(ask(Ok(()), |envoy| envoy.remove_header(kind, name)))
 }
@@ -247,11 +271,17 @@ unsafe extern "C" fn proxy_set_shared_data(
     version: u32,
 ) -> Status {
     let (key, value) = unsafe { (given(key, key_size), given(value, value_size)) };
-    status(ask(Ok(()), |envoy| envoy.set_shared_data(key, value, version)))
+    status(ask(Ok(()), |envoy| {
+        envoy.set_shared_data(key, value, version)
+    }))
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_register_shared_queue(name: *const u8, size: usize, queue: *mut u32) -> Status {
+unsafe extern "C" fn proxy_register_shared_queue(
+    name: *const u8,
+    size: usize,
+    queue: *mut u32,
+) -> Status {
     let name = unsafe { given(name, size) };
     unsafe { give(ask(Ok(0), |envoy| envoy.register_queue(name)), queue) }
 }
@@ -265,18 +295,28 @@ unsafe extern "C" fn proxy_resolve_shared_queue(
     queue: *mut u32,
 ) -> Status {
     let (vm_id, name) = unsafe { (given(vm_id, vm_id_size), given(name, size)) };
-    let answer = ask(Err(Status::NotFound), |envoy| envoy.resolve_queue(vm_id, name));
+    let answer = ask(Err(Status::NotFound), |envoy| {
+        envoy.resolve_queue(vm_id, name)
+    });
     unsafe { give(answer, queue) }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_dequeue_shared_queue(queue: u32, data: *mut *mut u8, size: *mut usize) -> Status {
+unsafe extern "C" fn proxy_dequeue_shared_queue(
+    queue: u32,
+    data: *mut *mut u8,
+    size: *mut usize,
+) -> Status {
     let answer = ask(Err(Status::Empty), |envoy| envoy.dequeue(queue));
     unsafe { give_bytes(answer, data, size) }
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_enqueue_shared_queue(queue: u32, value: *const u8, size: usize) -> Status {
+unsafe extern "C" fn proxy_enqueue_shared_queue(
+    queue: u32,
+    value: *const u8,
+    size: usize,
+) -> Status {
     let value = unsafe { given(value, size) };
     status(ask(Ok(()), |envoy| envoy.enqueue(queue, value)))
 }
@@ -351,7 +391,8 @@ unsafe extern "C" fn proxy_http_call(
     timeout_ms: u32,
     token: *mut u32,
 ) -> Status {
-    let (cluster, headers) = unsafe { (given(cluster, cluster_size), given(headers, headers_size)) };
+    let (cluster, headers) =
+        unsafe { (given(cluster, cluster_size), given(headers, headers_size)) };
     let answer = ask(Err(Status::InternalFailure), |envoy| {
         envoy.http_call(cluster, headers, timeout_ms)
     });
@@ -415,7 +456,12 @@ unsafe extern "C" fn proxy_grpc_stream(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_grpc_send(_token: u32, _message: *const u8, _size: usize, _end: bool) -> Status {
+unsafe extern "C" fn proxy_grpc_send(
+    _token: u32,
+    _message: *const u8,
+    _size: usize,
+    _end: bool,
+) -> Status {
     Status::NotFound
 }
 
@@ -430,9 +476,13 @@ extern "C" fn proxy_grpc_close(_token: u32) -> Status {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_get_status(code: *mut u32, data: *mut *mut u8, size: *mut usize) -> Status {
-    let (number, message) = ask(Ok((0, Vec::new())), |envoy| envoy.call_status())
-        .unwrap_or((0, Vec::new()));
+unsafe extern "C" fn proxy_get_status(
+    code: *mut u32,
+    data: *mut *mut u8,
+    size: *mut usize,
+) -> Status {
+    let (number, message) =
+        ask(Ok((0, Vec::new())), |envoy| envoy.call_status()).unwrap_or((0, Vec::new()));
     unsafe {
         give(Ok(number), code);
         give_bytes(Ok(message), data, size)

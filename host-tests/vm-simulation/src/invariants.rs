@@ -47,13 +47,16 @@ pub(crate) fn judge_hold(simulation: &mut Simulation, id: StreamId) {
         return;
     }
     if envoy.clock.was_set_back() && !EXPECT_DECIDED_AFTER_SET_BACK {
-        envoy.findings.count("requests held until a clock that was set back caught up");
+        envoy
+            .findings
+            .count("requests held until a clock that was set back caught up");
         return;
     }
     let how = format!("stream {} was, for {} ms", id.0, held_ns / MS);
-    envoy
-        .findings
-        .violate("no request is held for long while nothing else is awaited", how);
+    envoy.findings.violate(
+        "no request is held for long while nothing else is awaited",
+        how,
+    );
 }
 
 fn judge_streams(simulation: &mut Simulation) {
@@ -72,7 +75,11 @@ fn judge_counters(simulation: &mut Simulation) {
     let (passed, lost) = (simulation.passed, simulation.lost_to_traps);
     let envoy = simulation.envoy();
     let metrics = &envoy.metrics;
-    let gauges = GAUGES.map(|name| metrics.get(name)).iter().take(2).sum::<i64>();
+    let gauges = GAUGES
+        .map(|name| metrics.get(name))
+        .iter()
+        .take(2)
+        .sum::<i64>();
     let counted = [
         ("picks", metrics.sum("rank_router.picks_")),
         ("requests", metrics.sum("rank_router.requests_") - gauges),
@@ -99,7 +106,9 @@ fn judge_gauges(simulation: &mut Simulation) {
         return;
     }
     if has_trapped && !EXPECT_HEALED {
-        envoy.findings.count("runs that end with gauges off after a trap");
+        envoy
+            .findings
+            .count("runs that end with gauges off after a trap");
         return;
     }
     envoy

@@ -100,7 +100,10 @@ fn work(progress: &Progress, options: Options) {
             say(found.runs, progress.start.elapsed());
         }
         if let Some(violation) = outcome.violations.into_iter().next() {
-            let is_first = found.failure.as_ref().is_none_or(|(other, _)| seed < *other);
+            let is_first = found
+                .failure
+                .as_ref()
+                .is_none_or(|(other, _)| seed < *other);
             if is_first {
                 found.failure = Some((seed, violation));
             }

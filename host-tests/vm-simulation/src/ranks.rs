@@ -121,8 +121,20 @@ pub(crate) fn steps(mood: Mood, chance: &mut Chance) -> Vec<(u64, RankStep)> {
         Mood::Slow => answer(chance, 1500),
         Mood::Refuses => vec![(wait(chance, 5), RankStep::Refuse)],
         Mood::Fails => vec![
-            (wait(chance, 2), RankStep::Headers { code: 503, is_end: false }),
-            (0, RankStep::Chunk { bytes: 20, is_end: true }),
+            (
+                wait(chance, 2),
+                RankStep::Headers {
+                    code: 503,
+                    is_end: false,
+                },
+            ),
+            (
+                0,
+                RankStep::Chunk {
+                    bytes: 20,
+                    is_end: true,
+                },
+            ),
         ],
         Mood::Hangs => Vec::new(),
         Mood::Resets => {
@@ -140,14 +152,26 @@ pub(crate) fn steps(mood: Mood, chance: &mut Chance) -> Vec<(u64, RankStep)> {
 fn answer(chance: &mut Chance, slowest_ms: u64) -> Vec<(u64, RankStep)> {
     let code = chance.pick(&[200, 200, 200, 200, 200, 400, 404, 500]);
     let is_bare = chance.hits(0.1);
-    let mut steps = vec![(wait(chance, slowest_ms), RankStep::Headers { code, is_end: is_bare })];
+    let mut steps = vec![(
+        wait(chance, slowest_ms),
+        RankStep::Headers {
+            code,
+            is_end: is_bare,
+        },
+    )];
     if is_bare {
         return steps;
     }
     let has_trailers = chance.hits(0.1);
     for _ in 0..chance.between(0, 2) {
         let bytes = chance.length(1, 300);
-        steps.push((wait(chance, slowest_ms), RankStep::Chunk { bytes, is_end: false }));
+        steps.push((
+            wait(chance, slowest_ms),
+            RankStep::Chunk {
+                bytes,
+                is_end: false,
+            },
+        ));
     }
     let bytes = chance.pick(&[0, 0, 50]);
     let is_end = !has_trailers;
@@ -171,12 +195,24 @@ mod tests {
         let mut ranks = Ranks::new(5);
         assert_eq!(ranks.ranks[4].address, "10.0.0.2:8000");
         let named = "10.0.0.1:8002,9.9.9.9:1,10.0.0.1:8000";
-        assert_eq!(ranks.destination(named, 1).as_deref(), Some("10.0.0.1:8002"));
-        assert_eq!(ranks.destination(named, 2).as_deref(), Some("10.0.0.1:8000"));
+        assert_eq!(
+            ranks.destination(named, 1).as_deref(),
+            Some("10.0.0.1:8002")
+        );
+        assert_eq!(
+            ranks.destination(named, 2).as_deref(),
+            Some("10.0.0.1:8000")
+        );
         assert!(ranks.destination(named, 3).is_some());
         ranks.ranks[2].is_listed = false;
-        assert_eq!(ranks.destination(named, 1).as_deref(), Some("10.0.0.1:8000"));
-        ranks.ranks.iter_mut().for_each(|rank| rank.is_listed = false);
+        assert_eq!(
+            ranks.destination(named, 1).as_deref(),
+            Some("10.0.0.1:8000")
+        );
+        ranks
+            .ranks
+            .iter_mut()
+            .for_each(|rank| rank.is_listed = false);
         assert_eq!(ranks.destination(named, 1), None);
     }
 

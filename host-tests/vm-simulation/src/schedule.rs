@@ -25,7 +25,11 @@ pub(crate) enum Event {
     /// A root's timer; an older epoch was replaced.
     Tick { vm: VmId, root: u32, epoch: u32 },
     /// A queue has something for the root that registered it last.
-    QueueReady { thread: usize, root: u32, queue: u32 },
+    QueueReady {
+        thread: usize,
+        root: u32,
+        queue: u32,
+    },
     /// An HTTP call of a root is answered.
     CallAnswer { vm: VmId, token: u32 },
     /// A new configuration reaches Envoy.

@@ -215,7 +215,9 @@ impl Simulation {
         let envoy = self.envoy();
         let of_stream = |id: &StreamId| envoy.streams.get(id).map(|stream| stream.thread);
         match event {
-            Event::ClientStep(id) | Event::ClientAbort(id) | Event::IdleTimeout(id) => of_stream(id),
+            Event::ClientStep(id) | Event::ClientAbort(id) | Event::IdleTimeout(id) => {
+                of_stream(id)
+            }
             Event::RankStep { stream, .. } => of_stream(stream),
             Event::Tick { vm, .. } | Event::CallAnswer { vm, .. } | Event::Drain { vm, .. } => {
                 envoy.vms.get(vm).map(|record| record.thread)
@@ -260,6 +262,7 @@ impl Simulation {
 
     fn new_configuration(&mut self, plugin: Plugin) -> bool {
         let envoy = self.envoy.as_deref_mut().expect("no VM runs");
-        self.configuration.renew(plugin, &envoy.ranks, &mut envoy.chance)
+        self.configuration
+            .renew(plugin, &envoy.ranks, &mut envoy.chance)
     }
 }

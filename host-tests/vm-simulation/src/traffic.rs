@@ -57,7 +57,11 @@ pub(crate) fn plain(chance: &mut Chance) -> ClientPlan {
     let body = body("/v1/completions", chance);
     let end = body.len();
     ClientPlan {
-        headers: HeaderMap::of(&[(":method", "POST"), (":path", "/v1/completions"), (":authority", "models")]),
+        headers: HeaderMap::of(&[
+            (":method", "POST"),
+            (":path", "/v1/completions"),
+            (":authority", "models"),
+        ]),
         has_body: true,
         body,
         steps: vec![ClientStep {
@@ -82,12 +86,19 @@ fn local_reply(chance: &mut Chance) -> LocalReply {
 
 fn headers(path: &str, has_body: bool, bytes: usize, chance: &mut Chance) -> HeaderMap {
     let method = if has_body { "POST" } else { "GET" };
-    let mut headers = HeaderMap::of(&[(":method", method), (":path", path), (":authority", "models")]);
+    let mut headers = HeaderMap::of(&[
+        (":method", method),
+        (":path", path),
+        (":authority", "models"),
+    ]);
     if chance.hits(0.5) {
         headers.add(b"content-length", bytes.to_string().as_bytes());
     }
     if chance.hits(0.05) {
-        headers.add(b"content-encoding", chance.pick(&[b"gzip".as_slice(), b"identity", b"\xff"]));
+        headers.add(
+            b"content-encoding",
+            chance.pick(&[b"gzip".as_slice(), b"identity", b"\xff"]),
+        );
     }
     if chance.hits(0.1) {
         headers.add(chance.pick(&SPOOFED).as_bytes(), SPOOFED_VALUE);
@@ -188,7 +199,10 @@ mod tests {
                 .flat_map(|step| plan.body[step.bytes.clone()].to_vec())
                 .collect();
             assert_eq!(sent, plan.body);
-            let ends = plan.steps.iter().filter(|step| step.is_end || step.is_trailers);
+            let ends = plan
+                .steps
+                .iter()
+                .filter(|step| step.is_end || step.is_trailers);
             assert!(ends.count() <= 1);
             assert_eq!(plan.steps.is_empty(), !plan.has_body);
         }

@@ -20,18 +20,44 @@ const STACK_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub(crate) enum Callback {
-    Create { root: u32 },
+    Create {
+        root: u32,
+    },
     VmStart,
-    Configure { size: usize },
+    Configure {
+        size: usize,
+    },
     Tick,
-    QueueReady { queue: u32 },
-    RequestHeaders { headers: usize, end: bool },
-    RequestBody { size: usize, end: bool },
-    RequestTrailers { trailers: usize },
-    ResponseHeaders { headers: usize, end: bool },
-    ResponseBody { size: usize, end: bool },
-    ResponseTrailers { trailers: usize },
-    HttpCallResponse { token: u32, headers: usize, size: usize },
+    QueueReady {
+        queue: u32,
+    },
+    RequestHeaders {
+        headers: usize,
+        end: bool,
+    },
+    RequestBody {
+        size: usize,
+        end: bool,
+    },
+    RequestTrailers {
+        trailers: usize,
+    },
+    ResponseHeaders {
+        headers: usize,
+        end: bool,
+    },
+    ResponseBody {
+        size: usize,
+        end: bool,
+    },
+    ResponseTrailers {
+        trailers: usize,
+    },
+    HttpCallResponse {
+        token: u32,
+        headers: usize,
+        size: usize,
+    },
     Log,
     Done,
     Delete,

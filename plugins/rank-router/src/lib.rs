@@ -28,9 +28,9 @@ mod reader;
 mod root;
 mod shared;
 mod stream;
-mod watch;
 #[cfg(feature = "trap")]
 mod trap;
+mod watch;
 mod worker;
 
 pub use root::Root;

@@ -67,7 +67,10 @@ impl HeaderMap {
             let (name_length, rest) = take_word(lengths)?;
             let (value_length, rest) = take_word(rest)?;
             lengths = rest;
-            map.add(text.get(..name_length)?, text.get(name_length + 1..)?.get(..value_length)?);
+            map.add(
+                text.get(..name_length)?,
+                text.get(name_length + 1..)?.get(..value_length)?,
+            );
             text = text.get(name_length + value_length + 2..)?;
         }
         Some(map)
@@ -75,7 +78,9 @@ impl HeaderMap {
 }
 
 fn word(length: usize) -> [u8; 4] {
-    u32::try_from(length).expect("headers are short").to_le_bytes()
+    u32::try_from(length)
+        .expect("headers are short")
+        .to_le_bytes()
 }
 
 fn take_word(bytes: &[u8]) -> Option<(usize, &[u8])> {
@@ -100,7 +105,11 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for pairs in [&[("a", "1"), ("bb", ""), ("c", "333")][..], &[("", "")], &[]] {
+        for pairs in [
+            &[("a", "1"), ("bb", ""), ("c", "333")][..],
+            &[("", "")],
+            &[],
+        ] {
             let map = HeaderMap::of(pairs);
             assert_eq!(HeaderMap::decode(&map.encode()), map);
         }

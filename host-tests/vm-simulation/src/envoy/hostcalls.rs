@@ -87,7 +87,8 @@ impl Envoy {
     ) -> Result<(), Status> {
         self.note_call("set_shared_data", key, value.len() as u64);
         if version != 0 && self.chance.hits(self.chaos.cas_conflict) {
-            self.findings.count("compare-and-sets lost to another plugin");
+            self.findings
+                .count("compare-and-sets lost to another plugin");
             self.shared_data.touch_by_another(key);
         }
         self.shared_data.set(key, value, version)?;
@@ -102,7 +103,9 @@ impl Envoy {
         let root = self.root_at_work()?;
         let thread = self.record()?.thread;
         let token = self.queues.register(name, Registrant { thread, root });
-        self.findings.figures.raise("queues", self.queues.len() as u64);
+        self.findings
+            .figures
+            .raise("queues", self.queues.len() as u64);
         Ok(token)
     }
 
@@ -127,9 +130,12 @@ impl Envoy {
             return Err(Status::NotFound);
         }
         let (Registrant { thread, root }, length) = self.queues.push(queue, item)?;
-        self.findings.figures.raise("items in a queue", length as u64);
+        self.findings
+            .figures
+            .raise("items in a queue", length as u64);
         if length > MOST_QUEUED {
-            self.findings.violate("queues stay short", format!("{length} items"));
+            self.findings
+                .violate("queues stay short", format!("{length} items"));
         }
         if self.chance.hits(self.chaos.lost_bell) {
             self.findings.count("queue callbacks lost");
@@ -149,7 +155,9 @@ impl Envoy {
         let name = String::from_utf8_lossy(name).into_owned();
         self.note_call("define_metric", name.as_bytes(), kind as u64);
         self.metrics.define(&name);
-        self.findings.figures.raise("metrics", self.metrics.len() as u64);
+        self.findings
+            .figures
+            .raise("metrics", self.metrics.len() as u64);
         let record = self.record()?;
         let number = metrics::numbered(kind, record.number());
         record.metrics.insert(number, name);
@@ -214,13 +222,17 @@ impl Envoy {
         self.note_call("http_call", cluster, timeout_ms.into());
         let headers = HeaderMap::decode(headers);
         let needed = [":method", ":path", ":authority"];
-        let is_whole = needed.iter().all(|name| headers.get(name.as_bytes()).is_some());
+        let is_whole = needed
+            .iter()
+            .all(|name| headers.get(name.as_bytes()).is_some());
         if !backend::is_cluster(cluster) || !is_whole {
             return Err(Status::BadArgument);
         }
         if self.chance.hits(self.chaos.calls.refused) {
             self.findings.count("HTTP calls refused");
-            return Err(self.chance.pick(&[Status::BadArgument, Status::InternalFailure]));
+            return Err(self
+                .chance
+                .pick(&[Status::BadArgument, Status::InternalFailure]));
         }
         let cluster = String::from_utf8_lossy(cluster).into_owned();
         self.begin_call(CallRequest { cluster, headers }, timeout_ms)

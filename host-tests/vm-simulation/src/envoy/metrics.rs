@@ -53,7 +53,10 @@ impl Metrics {
 
     /// The sum of all whose names begin so.
     pub(crate) fn sum(&self, start: &str) -> i64 {
-        let named = self.values.iter().filter(|(name, _)| name.starts_with(start));
+        let named = self
+            .values
+            .iter()
+            .filter(|(name, _)| name.starts_with(start));
         named.map(|(_, value)| value).sum()
     }
 
@@ -69,11 +72,18 @@ mod tests {
 
     #[test]
     fn a_number_tells_its_kind() {
-        for kind in [MetricType::Counter, MetricType::Gauge, MetricType::Histogram] {
+        for kind in [
+            MetricType::Counter,
+            MetricType::Gauge,
+            MetricType::Histogram,
+        ] {
             assert_eq!(kind_of(numbered(kind, 7)), Some(kind));
         }
         assert_eq!(kind_of(3), None);
-        assert_ne!(numbered(MetricType::Gauge, 1), numbered(MetricType::Gauge, 2));
+        assert_ne!(
+            numbered(MetricType::Gauge, 1),
+            numbered(MetricType::Gauge, 2)
+        );
     }
 
     #[test]

@@ -24,7 +24,11 @@ impl Envoy {
     /// A word is written once; a second under its name is refused, and so is one outside a stream.
     pub(crate) fn set_property(&mut self, path: &[u8], value: &[u8]) -> Result<(), Status> {
         self.note(Detail::HostCalls, ("set_property", path, value), || {
-            format!("      set_property({}, {})", path.escape_ascii(), value.escape_ascii())
+            format!(
+                "      set_property({}, {})",
+                path.escape_ascii(),
+                value.escape_ascii()
+            )
         });
         let (id, _) = self.stream_at_work().map_err(|_| Status::NotFound)?;
         let words = &mut self.stream_mut(id)?.properties;

@@ -59,7 +59,11 @@ impl SharedData {
         self.last_version += 1;
         let was_ours = match self.entries.get(key) {
             Some(entry) => {
-                let counted = if entry.is_own_value { entry.value.len() } else { 0 };
+                let counted = if entry.is_own_value {
+                    entry.value.len()
+                } else {
+                    0
+                };
                 self.own_bytes -= counted;
                 entry.is_ours
             }
@@ -102,17 +106,27 @@ mod tests {
     fn a_value_is_written_over_only_at_its_version() {
         let mut data = SharedData::default();
         assert_eq!(data.get(b"k"), Err(Status::NotFound));
-        assert_eq!(data.set(b"k", b"one", 77), Ok(()), "an absent key takes any");
+        assert_eq!(
+            data.set(b"k", b"one", 77),
+            Ok(()),
+            "an absent key takes any"
+        );
         let (value, version) = data.get(b"k").unwrap();
         assert_eq!(value, b"one");
-        assert_eq!(data.set(b"k", b"two", version + 1), Err(Status::CasMismatch));
+        assert_eq!(
+            data.set(b"k", b"two", version + 1),
+            Err(Status::CasMismatch)
+        );
         assert_eq!(data.set(b"k", b"two", version), Ok(()));
         assert_eq!(data.set(b"k", b"three", version), Err(Status::CasMismatch));
         assert_eq!(data.set(b"k", b"four", 0), Ok(()));
         assert_eq!(data.get(b"k").unwrap().0, b"four");
         data.touch_by_another(b"k");
         let newest = data.get(b"k").unwrap().1;
-        assert_eq!(data.set(b"k", b"five", newest - 1), Err(Status::CasMismatch));
+        assert_eq!(
+            data.set(b"k", b"five", newest - 1),
+            Err(Status::CasMismatch)
+        );
         assert_eq!(data.set(b"k", b"five", newest), Ok(()));
     }
 

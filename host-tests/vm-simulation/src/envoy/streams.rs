@@ -41,9 +41,10 @@ impl Envoy {
             MapType::HttpRequestHeaders if at_hand.request_headers => &mut stream.request_headers,
             MapType::HttpRequestTrailers if at_hand.request_trailers => &mut stream.trailers,
             MapType::HttpResponseTrailers if at_hand.response_trailers => &mut stream.trailers,
-            MapType::HttpResponseHeaders if at_hand.response_headers => {
-                stream.response_headers.as_mut().ok_or(Status::BadArgument)?
-            }
+            MapType::HttpResponseHeaders if at_hand.response_headers => stream
+                .response_headers
+                .as_mut()
+                .ok_or(Status::BadArgument)?,
             _ => return Err(Status::BadArgument),
         };
         Ok(map)
@@ -73,7 +74,11 @@ impl Envoy {
 
     fn note_header(&mut self, name: &str, header: &[u8], value: &[u8]) {
         self.note(Detail::HostCalls, (name, header, value), || {
-            format!("      {name}({}, {})", header.escape_ascii(), value.escape_ascii())
+            format!(
+                "      {name}({}, {})",
+                header.escape_ascii(),
+                value.escape_ascii()
+            )
         });
     }
 
@@ -126,8 +131,13 @@ impl Envoy {
             BufferType::VmConfiguration | BufferType::CallData => Ok(Vec::new()),
             BufferType::PluginConfiguration => turn.configuration.clone().ok_or(Status::NotFound),
             BufferType::HttpCallResponseBody => {
-                let answer = turn.answer.as_ref().filter(|answer| answer.headers.is_some());
-                answer.map(|answer| answer.body.clone()).ok_or(Status::NotFound)
+                let answer = turn
+                    .answer
+                    .as_ref()
+                    .filter(|answer| answer.headers.is_some());
+                answer
+                    .map(|answer| answer.body.clone())
+                    .ok_or(Status::NotFound)
             }
             // Outside its phase a stream's buffer is empty and yet there.
             BufferType::HttpRequestBody | BufferType::HttpResponseBody => {
@@ -186,7 +196,9 @@ impl Envoy {
         let Ok((id, plugin)) = self.stream_at_work() else {
             return Ok(());
         };
-        self.note(Detail::HostCalls, (id, "resume"), || format!("      resume({})", id.0));
+        self.note(Detail::HostCalls, (id, "resume"), || {
+            format!("      resume({})", id.0)
+        });
         self.check_resume(id, plugin);
         let stream = self.stream_mut(id)?;
         stream.at_hand(plugin).request_headers = false;

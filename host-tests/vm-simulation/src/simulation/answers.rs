@@ -23,7 +23,9 @@ impl Simulation {
         };
         stream.response_headers = Some(headers);
         for plugin in BACKWARDS {
-            self.show_headers(id, plugin, callback, |at_hand| &mut at_hand.response_headers);
+            self.show_headers(id, plugin, callback, |at_hand| {
+                &mut at_hand.response_headers
+            });
         }
         if end {
             self.finish(id);
@@ -58,7 +60,9 @@ impl Simulation {
     pub(super) fn answer_trailers(&mut self, id: StreamId) {
         let callback = Callback::ResponseTrailers { trailers: 1 };
         for plugin in BACKWARDS {
-            self.show_headers(id, plugin, callback, |at_hand| &mut at_hand.response_trailers);
+            self.show_headers(id, plugin, callback, |at_hand| {
+                &mut at_hand.response_trailers
+            });
         }
         self.finish(id);
     }

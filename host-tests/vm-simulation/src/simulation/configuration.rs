@@ -37,13 +37,21 @@ impl Configuration {
     pub(crate) fn renew(&mut self, plugin: Plugin, ranks: &Ranks, chance: &mut Chance) -> bool {
         self.generation += 1;
         if chance.hits(WRONG_SHARE) {
-            self.wrong = Some(chance.pick(&["", "{}", r#"{"filter": "picker"}"#, "\u{0}"]).to_string());
+            self.wrong = Some(
+                chance
+                    .pick(&["", "{}", r#"{"filter": "picker"}"#, "\u{0}"])
+                    .to_string(),
+            );
             return false;
         }
         self.wrong = None;
         let text = match plugin {
             // The reader has no settings: only white space can differ.
-            Plugin::Reader => format!("{{\"filter\":{:1$}\"reader\"}}", "", self.generation as usize % 9),
+            Plugin::Reader => format!(
+                "{{\"filter\":{:1$}\"reader\"}}",
+                "",
+                self.generation as usize % 9
+            ),
             Plugin::Picker => picker(ranks, chance),
         };
         self.texts[plugin.place()] = text;

@@ -159,7 +159,13 @@ impl Simulation {
         Some(())
     }
 
-    fn filter_body(&mut self, id: StreamId, plugin: Plugin, chunk: Vec<u8>, end: bool) -> Option<()> {
+    fn filter_body(
+        &mut self,
+        id: StreamId,
+        plugin: Plugin,
+        chunk: Vec<u8>,
+        end: bool,
+    ) -> Option<()> {
         let stream = self.envoy().streams.get_mut(&id)?;
         let size = chunk.len();
         stream.at_hand(plugin).request_body = chunk;

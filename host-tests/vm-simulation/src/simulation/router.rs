@@ -72,7 +72,13 @@ impl Simulation {
         };
         let attempt = stream.exchange.attempt;
         if let Some((wait_ns, _)) = stream.exchange.steps.last().copied() {
-            envoy.after(wait_ns, Event::RankStep { stream: id, attempt });
+            envoy.after(
+                wait_ns,
+                Event::RankStep {
+                    stream: id,
+                    attempt,
+                },
+            );
         }
     }
 

@@ -9,7 +9,12 @@ use crate::vm_record::Plugin;
 /// What another plugin could take for its own.
 const PREFIX: &[u8] = b"rank_router";
 /// Names that it makes up; few, because keys are never removed.
-const MADE_UP: [&[u8]; 4] = [b"rank_router", b"rank_router.", b"rank_router.vm", b"rank_router.\xff\x00"];
+const MADE_UP: [&[u8]; 4] = [
+    b"rank_router",
+    b"rank_router.",
+    b"rank_router.vm",
+    b"rank_router.\xff\x00",
+];
 /// How far the wall clock may jump, either way, in ms.
 const JUMPS_MS: [i64; 5] = [30, 1_000, 20_000, 600_000, 3 * 3_600_000];
 
@@ -89,7 +94,10 @@ fn write_junk(envoy: &mut Envoy) {
     keys.retain(|key| key.starts_with(PREFIX));
     keys.extend(MADE_UP.map(<[u8]>::to_vec));
     let key = envoy.chance.pick(&keys);
-    let value = envoy.shared_data.get(&key).map_or_else(|_| Vec::new(), |(value, _)| value);
+    let value = envoy
+        .shared_data
+        .get(&key)
+        .map_or_else(|_| Vec::new(), |(value, _)| value);
     let junk = spoil(envoy, value);
     envoy.shared_data.set_by_another(&key, &junk);
 }

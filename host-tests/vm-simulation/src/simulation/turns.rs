@@ -87,13 +87,18 @@ impl Simulation {
     pub(super) fn forget(&mut self, vm: VmId) {
         let envoy = self.envoy();
         envoy.turn = None;
-        envoy.note(Detail::Callbacks, ("gone", vm), || format!("  vm {} is gone", vm.0));
+        envoy.note(Detail::Callbacks, ("gone", vm), || {
+            format!("  vm {} is gone", vm.0)
+        });
         envoy.vms.remove(&vm);
         envoy.calls.retain(|(owner, _), _| *owner != vm);
         let before = envoy.streams.len();
         envoy.streams.retain(|_, stream| stream.vm != vm);
         let lost = before - envoy.streams.len();
-        envoy.findings.figures.add("requests lost to traps", lost as u64);
+        envoy
+            .findings
+            .figures
+            .add("requests lost to traps", lost as u64);
         self.lost_to_traps += lost as u64;
         for thread in &mut self.threads {
             thread.vm = thread.vm.filter(|held| *held != vm);

@@ -103,7 +103,8 @@ impl Simulation {
         if is_right {
             for thread in 0..self.threads.len() {
                 let wait_ns = self.envoy().chance.between(0, 50 * MS);
-                self.envoy().after(wait_ns, Event::NewRoot { thread, plugin });
+                self.envoy()
+                    .after(wait_ns, Event::NewRoot { thread, plugin });
             }
         }
     }
