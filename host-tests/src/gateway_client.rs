@@ -26,7 +26,7 @@ pub struct GatewayClient {
 
 #[derive(Clone, Debug)]
 enum Connections {
-    AsNeeded(Client<HttpConnector, Body>),
+    AsNeeded(Box<Client<HttpConnector, Body>>),
     InTurn {
         senders: Arc<[SendRequest<Body>]>,
         next: Arc<AtomicUsize>,
@@ -40,7 +40,7 @@ impl GatewayClient {
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self {
             gateway,
-            connections: Connections::AsNeeded(client),
+            connections: Connections::AsNeeded(Box::new(client)),
         }
     }
 

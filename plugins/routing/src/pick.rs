@@ -41,12 +41,13 @@ pub enum Reason {
 /// because one dead rank takes its whole pod down. Cost: three passes over the candidates.
 #[must_use]
 pub fn best_first(candidates: &[Candidate], anchor: u64) -> Vec<RankId> {
+    let mut weights = vec![None; candidates.len()];
     let mut named: Vec<Candidate> = Vec::with_capacity(NAMED_RANKS);
     for _ in 0..NAMED_RANKS {
         let is_named = |c: &Candidate| named.iter().any(|n| n.rank == c.rank);
         let pod_is_named = |c: &Candidate| named.iter().any(|n| n.pod == c.pod);
-        let next = best(candidates, anchor, |c| !pod_is_named(c))
-            .or_else(|| best(candidates, anchor, |c| !is_named(c)));
+        let next = best(candidates, anchor, &mut weights, |c| !pod_is_named(c))
+            .or_else(|| best(candidates, anchor, &mut weights, |c| !is_named(c)));
         match next {
             Some(candidate) => named.push(candidate),
             None => break,
@@ -55,19 +56,28 @@ pub fn best_first(candidates: &[Candidate], anchor: u64) -> Vec<RankId> {
     named.iter().map(|candidate| candidate.rank).collect()
 }
 
+/// `weights` keeps rendezvous weights, which cost more than the rest where many costs are equal.
 fn best(
     candidates: &[Candidate],
     anchor: u64,
+    weights: &mut [Option<u64>],
     admit: impl Fn(&Candidate) -> bool,
 ) -> Option<Candidate> {
-    let admitted = || candidates.iter().filter(|c| admit(c));
-    let lowest = admitted()
+    let lowest = candidates
+        .iter()
+        .filter(|c| admit(c))
         .map(|c| c.cost_seconds)
         .fold(f64::INFINITY, f64::min);
-    admitted()
-        .filter(|c| c.cost_seconds <= lowest + NEAR_EQUAL_SECONDS)
-        .max_by_key(|c| (chain(anchor, c.address_hash), c.rank))
-        .copied()
+    candidates
+        .iter()
+        .zip(weights)
+        .filter(|(c, _)| c.cost_seconds <= lowest + NEAR_EQUAL_SECONDS && admit(c))
+        .map(|(c, weight)| {
+            let weight = *weight.get_or_insert_with(|| chain(anchor, c.address_hash));
+            (weight, c)
+        })
+        .max_by_key(|(weight, c)| (*weight, c.rank))
+        .map(|(_, c)| *c)
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! The ranks that can serve one route, and what this worker knows of them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     Admission, BodyEnd, Candidate, Charge, Config, Cost, HealthTable, LoadTable, Membership,
-    Patience, PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, SentBlock, best_first,
-    hash_bytes,
+    Patience, PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, SentBlock, Standing,
+    best_first, hash_bytes,
 };
 
 use crate::peer_loads::PeerLoads;
@@ -34,6 +34,18 @@ pub struct Pick {
     pub charge: Charge,
     /// Blocks that are news for the other workers.
     pub sent: Vec<SentBlock>,
+}
+
+/// A rank that a request may be sent to, with what a pick looks at.
+#[derive(Clone, Copy, Debug)]
+struct Destination {
+    rank: RankId,
+    pod: IpAddr,
+    address_hash: u64,
+    standing: Standing,
+    load: RankLoad,
+    /// Requests that others have on it, if that is known.
+    foreign: Option<u32>,
 }
 
 /// One pool: its ranks, their prefixes, their load, their health. Everything is bounded by the configuration.
@@ -136,7 +148,7 @@ impl Pool {
         let best = *order.first()?;
         let matched_tokens = self.matched_tokens(prompt, best);
         let prompt_tokens = prompt.map_or(0, Prompt::tokens);
-        let cost = self.cost(prompt, best, 0);
+        let cost = self.cost(prompt, best, self.loads.total(best), 0);
         let sent = self.remember(best, prompt);
         let queued_tokens = prompt_tokens.saturating_sub(matched_tokens);
         let charge = self.loads.charge(best, queued_tokens);
@@ -248,36 +260,41 @@ impl Pool {
     }
 
     /// The ranks that may be picked, priced. Loads that ranks report count only where all of them have reported:
-    /// a rank of which less is known must not look idle.
+    /// a rank of which less is known must not look idle. Cost: two passes over the ranks.
     fn candidates(&self, prompt: Option<&Prompt>, now_ms: u64) -> Vec<Candidate> {
-        let destinations: Vec<(RankId, &Seat)> = self.seats.destinations().collect();
-        let standing = |rank: RankId| {
-            let in_flight = self.loads.total(rank).in_flight;
-            (self.health.standing(rank, now_ms), in_flight)
-        };
-        let admission = Admission::of(destinations.iter().map(|(rank, _)| standing(*rank)));
-        let admitted = destinations.iter().filter(|(rank, _)| {
-            let (standing, in_flight) = standing(*rank);
-            admission.takes(standing, in_flight)
-        });
-        let foreign = |rank| self.reported.foreign(rank, now_ms);
-        let all_reported = admitted.clone().all(|(rank, _)| foreign(*rank).is_some());
-        let price = |(rank, seat): &(RankId, &Seat)| {
-            let foreign = foreign(*rank).filter(|_| all_reported).unwrap_or(0);
+        let destinations = self.destinations(now_ms);
+        let admission = Admission::of(destinations.iter().map(|d| (d.standing, d.load.in_flight)));
+        let takes = |d: &&Destination| admission.takes(d.standing, d.load.in_flight);
+        let admitted = || destinations.iter().filter(takes);
+        let all_reported = admitted().all(|d| d.foreign.is_some());
+        let price = |d: &Destination| {
+            let foreign = d.foreign.filter(|_| all_reported).unwrap_or(0);
+            let cost = self.cost(prompt, d.rank, d.load, foreign);
             Candidate {
-                rank: *rank,
-                pod: seat.address.ip(),
-                address_hash: seat.address_hash,
-                cost_seconds: self.cost(prompt, *rank, foreign).total_seconds(),
+                rank: d.rank,
+                pod: d.pod,
+                address_hash: d.address_hash,
+                cost_seconds: cost.total_seconds(),
             }
         };
-        admitted.map(price).collect()
+        admitted().map(price).collect()
     }
 
-    fn cost(&self, prompt: Option<&Prompt>, rank: RankId, foreign: u32) -> Cost {
+    fn destinations(&self, now_ms: u64) -> Vec<Destination> {
+        let destination = |(rank, seat): (RankId, &Seat)| Destination {
+            rank,
+            pod: seat.address.ip(),
+            address_hash: seat.address_hash,
+            standing: self.health.standing(rank, now_ms),
+            load: self.loads.total(rank),
+            foreign: self.reported.foreign(rank, now_ms),
+        };
+        self.seats.destinations().map(destination).collect()
+    }
+
+    fn cost(&self, prompt: Option<&Prompt>, rank: RankId, load: RankLoad, foreign: u32) -> Cost {
         let tokens = prompt.map_or(0, Prompt::tokens);
         let uncached = tokens.saturating_sub(self.matched_tokens(prompt, rank));
-        let load = self.loads.total(rank);
         self.config.weights().cost(
             load.queued_tokens,
             uncached,

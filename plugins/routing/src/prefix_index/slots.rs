@@ -1,7 +1,9 @@
 //! Blocks and their holders in a bounded arena.
 //!
-//! An arena beside the hash table lets a sweep walk it a few slots at a time: no call ever does more than a
-//! bounded amount of cleaning, since nothing can interrupt a callback in the gateway.
+//! An arena beside the hash tables lets a sweep walk it a few slots at a time: no call ever does more than a
+//! bounded amount of cleaning, since nothing can interrupt a callback in the gateway. For the same reason both grow
+//! in small steps: the arena by chunks that never move, and instead of one table, which would stop the worker for a
+//! tenth of a second when it doubles, there are some hundred small ones.
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -14,48 +16,94 @@ const SWEPT_SLOTS: usize = 3;
 /// Slots compared when one has to go although all are alive.
 const EVICTION_SAMPLE: usize = 16;
 
+/// Slots of a chunk, 128 KiB.
+const CHUNK_SLOTS: usize = 4096;
+
+/// Blocks of a table when the index is full. A table of 8,192 places is then less than half full (7/8 of them can be
+/// used), and hashbrown clears the traces of what was removed in place instead of doubling the table.
+const TABLE_BLOCKS: usize = 3300;
+
 type Holders = SmallVec<[Holder; 2]>;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Slot {
+    /// The block; of a free slot the next free one, counted from 1.
     hash: u64,
     /// Empty for a free slot.
     holders: Holders,
 }
 
+/// Slots by number, in chunks.
+#[derive(Debug, Default)]
+struct Arena {
+    chunks: Vec<Box<[Slot]>>,
+    len: usize,
+}
+
+impl Arena {
+    fn get(&self, place: usize) -> Option<&Slot> {
+        self.chunks
+            .get(place / CHUNK_SLOTS)?
+            .get(place % CHUNK_SLOTS)
+    }
+
+    fn get_mut(&mut self, place: usize) -> Option<&mut Slot> {
+        let chunk = self.chunks.get_mut(place / CHUNK_SLOTS)?;
+        chunk.get_mut(place % CHUNK_SLOTS)
+    }
+
+    /// Adds a free slot and gives its number.
+    fn grow(&mut self, max_slots: usize) -> usize {
+        let place = self.len;
+        if place / CHUNK_SLOTS >= self.chunks.len() {
+            let slots = max_slots.saturating_sub(place).clamp(1, CHUNK_SLOTS);
+            self.chunks
+                .push(vec![Slot::default(); slots].into_boxed_slice());
+        }
+        self.len = place.saturating_add(1);
+        place
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Slots {
-    table: HashTable<u32>,
-    slots: Vec<Slot>,
-    free: Vec<u32>,
+    tables: Vec<HashTable<u32>>,
+    arena: Arena,
+    /// The first free slot, counted from 1; 0 for none.
+    free: u64,
     hand: usize,
+    blocks: usize,
     max_blocks: usize,
 }
 
 impl Slots {
     pub(super) fn new(max_blocks: usize) -> Self {
+        let max_blocks = max_blocks.max(1);
+        let mut tables = Vec::new();
+        tables.resize_with(max_blocks.div_ceil(TABLE_BLOCKS), HashTable::new);
         Self {
-            table: HashTable::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
+            tables,
+            arena: Arena::default(),
+            free: 0,
             hand: 0,
-            max_blocks: max_blocks.max(1),
+            blocks: 0,
+            max_blocks,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.table.len()
+        self.blocks
     }
 
     pub(super) fn holders(&self, hash: u64) -> &[Holder] {
-        let slot = self.find(hash).and_then(|slot| self.slots.get(slot));
+        let slot = self.find(hash).and_then(|slot| self.arena.get(slot));
         slot.map_or(&[], |slot| &slot.holders)
     }
 
     /// Gives a block a holder; a block that is not there is put in, in place of another if all room is taken.
     pub(super) fn touch(&mut self, hash: u64, holder: Holder, clocks: &[RankClock]) {
         let place = self.find(hash).unwrap_or_else(|| self.put(hash, clocks));
-        let Some(slot) = self.slots.get_mut(place) else {
+        let Some(slot) = self.arena.get_mut(place) else {
             return;
         };
         match slot
@@ -73,7 +121,7 @@ impl Slots {
         for _ in 0..SWEPT_SLOTS {
             let place = self.turn();
             if let Some(slot) = self
-                .slots
+                .arena
                 .get_mut(place)
                 .filter(|slot| !slot.holders.is_empty())
             {
@@ -88,9 +136,9 @@ impl Slots {
     /// Frees the slot nearest to its end among the next few.
     fn evict(&mut self, clocks: &[RankClock]) {
         let mut oldest: Option<(u32, usize)> = None;
-        for _ in 0..EVICTION_SAMPLE.min(self.slots.len()) {
+        for _ in 0..EVICTION_SAMPLE.min(self.arena.len) {
             let place = self.turn();
-            let holders = self.slots.get(place).map_or(&[][..], |slot| &slot.holders);
+            let holders = self.arena.get(place).map_or(&[][..], |slot| &slot.holders);
             let youth = holders
                 .iter()
                 .map(|holder| youth(clocks, holder))
@@ -108,51 +156,79 @@ impl Slots {
     fn turn(&mut self) -> usize {
         let place = self.hand;
         let next = self.hand.saturating_add(1);
-        self.hand = if next < self.slots.len() { next } else { 0 };
+        self.hand = if next < self.arena.len { next } else { 0 };
         place
     }
 
     fn find(&self, hash: u64) -> Option<usize> {
         let is_it = |place: &u32| {
-            self.slots
+            self.arena
                 .get(index(*place))
-                .is_some_and(|slot| slot.hash == hash)
+                .is_some_and(|slot| slot.hash == hash && !slot.holders.is_empty())
         };
-        self.table.find(hash, is_it).map(|place| index(*place))
+        let table = self.tables.get(self.table(hash))?;
+        table.find(hash, is_it).map(|place| index(*place))
+    }
+
+    /// Which table a block is in: by other bits than those that hashbrown takes.
+    fn table(&self, hash: u64) -> usize {
+        let bits = usize::try_from((hash >> 32) & 0xFF_FFFF).unwrap_or(0);
+        bits.checked_rem(self.tables.len()).unwrap_or(0)
     }
 
     fn put(&mut self, hash: u64, clocks: &[RankClock]) -> usize {
-        if self.free.is_empty() && self.slots.len() >= self.max_blocks {
+        if self.free == 0 && self.arena.len >= self.max_blocks {
             self.evict(clocks);
         }
-        let place = self.free.pop().map_or(self.slots.len(), index);
-        let slot = Slot {
-            hash,
-            holders: Holders::new(),
-        };
-        match self.slots.get_mut(place) {
-            Some(free) => *free = slot,
-            None => self.slots.push(slot),
+        let place = self.take_free();
+        if let Some(slot) = self.arena.get_mut(place) {
+            slot.hash = hash;
         }
-        let slots = &self.slots;
-        let rehash = |place: &u32| slots.get(index(*place)).map_or(0, |slot| slot.hash);
-        self.table
-            .insert_unique(hash, u32::try_from(place).unwrap_or(u32::MAX), rehash);
+        let (table, arena) = (self.table(hash), &self.arena);
+        let rehash = |place: &u32| arena.get(index(*place)).map_or(0, |slot| slot.hash);
+        if let Some(table) = self.tables.get_mut(table) {
+            table.insert_unique(hash, u32::try_from(place).unwrap_or(u32::MAX), rehash);
+            self.blocks = self.blocks.saturating_add(1);
+        }
+        place
+    }
+
+    /// A slot that nothing is in; its holder comes next.
+    fn take_free(&mut self) -> usize {
+        let Some(place) = self.free.checked_sub(1) else {
+            return self.arena.grow(self.max_blocks);
+        };
+        let place = usize::try_from(place).unwrap_or(usize::MAX);
+        self.free = self.arena.get(place).map_or(0, |slot| slot.hash);
         place
     }
 
     fn release(&mut self, place: usize) {
-        let Some(slot) = self.slots.get_mut(place) else {
+        let Some(hash) = self.arena.get(place).map(|slot| slot.hash) else {
             return;
         };
-        slot.holders = Holders::new();
-        let hash = slot.hash;
-        if let Ok(entry) = self.table.find_entry(hash, |entry| index(*entry) == place) {
-            self.free.push(entry.remove().0);
+        let table = self.table(hash);
+        let Some(table) = self.tables.get_mut(table) else {
+            return;
+        };
+        if let Ok(entry) = table.find_entry(hash, |entry| index(*entry) == place) {
+            entry.remove();
+            self.blocks = self.blocks.saturating_sub(1);
+            let next = std::mem::replace(&mut self.free, as_u64(place).saturating_add(1));
+            if let Some(slot) = self.arena.get_mut(place) {
+                *slot = Slot {
+                    hash: next,
+                    holders: Holders::new(),
+                };
+            }
         }
     }
 }
 
 fn index(place: u32) -> usize {
     usize::try_from(place).unwrap_or(usize::MAX)
+}
+
+fn as_u64(place: usize) -> u64 {
+    u64::try_from(place).unwrap_or(u64::MAX)
 }
