@@ -261,6 +261,29 @@ vllm:cache_config_info{block_size="16",engine="1",kv_cache_size_tokens="None",nu
 }
 
 #[test]
+fn blocks_of_different_sizes_count_as_the_smallest() {
+    let page = "trtllm_kv_cache_max_blocks 10\ntrtllm_kv_cache_max_blocks 20\n\
+                trtllm_kv_cache_tokens_per_block 32\ntrtllm_kv_cache_tokens_per_block 64\n";
+    assert_eq!(of(page).capacity_tokens, Some(30 * 32));
+}
+
+#[test]
+fn a_line_that_could_be_any_of_several_counts_makes_all_of_them_unknown() {
+    let good = "nv_trt_llm_request_metrics{request_type=\"waiting\"} 3\n\
+                nv_trt_llm_request_metrics{request_type=\"scheduled\"} 5\n";
+    assert_eq!((of(good).waiting, of(good).running), (Some(3), Some(5)));
+    for line in [
+        "nv_trt_llm_request_metrics 4",
+        "nv_trt_llm_request_metrics{request_type=\"wai",
+    ] {
+        let report = of(&format!("{good}{line}"));
+        assert_eq!((report.waiting, report.running), (None, None), "{line}");
+    }
+    let page = "vllm:engine_sleep_state{sleep_state=\"awake\"} 1\nvllm:engine_sleep_state 0\n";
+    assert_eq!(of(page).is_awake, None);
+}
+
+#[test]
 fn hits_without_look_ups_are_no_rate() {
     let report = of("vllm:prefix_cache_hits_total 5\nvllm:gpu_prefix_cache_queries_total 9\n");
     let both = (
