@@ -69,11 +69,14 @@ impl ServerTally {
     }
 
     /// Tokens of the cache: the server's own word, or else what its blocks hold, which vLLM says can be wrong for
-    /// hybrid models (`vllm/config/cache.py`).
+    /// hybrid models (`vllm/config/cache.py`). A gauge is 0 until it is set, so 0 is no capacity.
     pub(super) fn capacity_tokens(&self) -> Option<u64> {
-        let said = self.capacity_tokens.known();
-        said.or_else(|| self.block_capacity_tokens.known())
-            .or_else(|| product(self.blocks.known(), self.block_tokens.known()))
+        let words = [
+            self.capacity_tokens.known(),
+            self.block_capacity_tokens.known(),
+            product(self.blocks.known(), self.block_tokens.known()),
+        ];
+        words.into_iter().flatten().find(|tokens| *tokens > 0)
     }
 
     /// Tokens looked up in the prefix cache and those found; both or none, because one needs the other.

@@ -1,6 +1,7 @@
 use super::lines::MAX_LINE_BYTES;
 use super::*;
 
+mod splits;
 mod twin;
 
 const PAGES: [(&str, &[u8]); 9] = [
@@ -261,6 +262,15 @@ vllm:cache_config_info{block_size="16",engine="1",kv_cache_size_tokens="None",nu
 }
 
 #[test]
+fn a_capacity_of_0_is_not_set_yet() {
+    let gauges = "trtllm_kv_cache_max_blocks 0.0\ntrtllm_kv_cache_tokens_per_block 64.0\n";
+    assert_eq!(of(gauges).capacity_tokens, None);
+    let labels = r#"block_size="16",kv_cache_size_tokens="0",num_gpu_blocks="100""#;
+    let page = format!("vllm:cache_config_info{{{labels}}} 1");
+    assert_eq!(of(&page).capacity_tokens, Some(1600));
+}
+
+#[test]
 fn blocks_of_different_sizes_count_as_the_smallest() {
     let page = "trtllm_kv_cache_max_blocks 10\ntrtllm_kv_cache_max_blocks 20\n\
                 trtllm_kv_cache_tokens_per_block 32\ntrtllm_kv_cache_tokens_per_block 64\n";
@@ -326,66 +336,6 @@ fn an_overlong_line_is_left_out_and_the_next_one_read() {
         format!("vllm:num_requests_waiting{{a=\"{label}\"}} 5\nvllm:num_requests_running 3\n");
     assert_eq!((of(&page).waiting, of(&page).running), (None, Some(3)));
     assert_eq!(report(page.as_bytes().chunks(100)), of(&page));
-}
-
-#[test]
-fn every_split_of_a_short_page_gives_the_same_report() {
-    for (name, page) in PAGES.into_iter().filter(|(_, page)| page.len() < 8192) {
-        let whole = report([page]);
-        for split in 0..=page.len() {
-            let (first, second) = page.split_at(split);
-            assert_eq!(report([first, second]), whole, "{name} at {split}");
-        }
-    }
-}
-
-#[test]
-fn every_size_of_pieces_gives_the_same_report() {
-    for (name, page) in PAGES.into_iter().chain([("broken", BROKEN)]) {
-        let whole = report([page]);
-        for size in [
-            1, 2, 3, 5, 7, 64, 100, 821, 822, 823, 1000, 4095, 4096, 16_384,
-        ] {
-            assert_eq!(report(page.chunks(size)), whole, "{name} by {size}");
-        }
-    }
-}
-
-/// A split matters to the line that it is in alone, so the lines that matter are split at every byte, the page at some.
-#[test]
-fn every_split_of_a_recorded_page_gives_the_same_report() {
-    let (_, page) = PAGES[1];
-    let whole = report([page]);
-    let matters = |line: &[u8]| {
-        sample::split_name(line).is_some_and(|(name, _)| Metric::of_name(name).is_some())
-    };
-    let mut start = 0;
-    for line in page.split_inclusive(|byte| *byte == b'\n') {
-        let step = if matters(line) { 1 } else { line.len() };
-        for split in (start..start + line.len()).step_by(step) {
-            assert_eq!(
-                report([&page[..split], &page[split..]]),
-                whole,
-                "at {split}"
-            );
-        }
-        start += line.len();
-    }
-}
-
-#[test]
-fn a_missing_line_end_at_the_end_changes_nothing() {
-    for (name, page) in PAGES {
-        assert_eq!(report([page.trim_ascii_end()]), report([page]), "{name}");
-    }
-}
-
-#[test]
-fn carriage_returns_change_nothing() {
-    for (name, page) in PAGES {
-        let page = String::from_utf8_lossy(page);
-        assert_eq!(of(&page.replace('\n', "\r\n")), of(&page), "{name}");
-    }
 }
 
 /// By hand: `cargo test --release -p routing --lib -- --ignored --nocapture reading_speed`.
