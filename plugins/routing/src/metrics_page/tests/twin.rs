@@ -47,6 +47,12 @@ fn one(line: &str) -> Option<Series> {
         .next()
         .unwrap_or("");
     let value = value.parse().ok();
+    // A line that breaks off may have been any series of its name.
+    let labels = if value.is_some() {
+        labels
+    } else {
+        HashMap::new()
+    };
     Some(Series {
         name,
         labels,
@@ -177,7 +183,7 @@ fn twin(page: &[u8]) -> Report {
         all,
         "process_start_time_seconds",
         |_| true,
-        |value| (0.001..1e15).contains(&value),
+        |value| (0.0005..1e15).contains(&value),
     );
     let prefix = [
         (
