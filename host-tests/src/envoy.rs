@@ -17,8 +17,9 @@ use crate::repository;
 
 /// How long Envoy may take to start, or a figure to come true: long, for slow and busy machines.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long the filters of an old configuration serve the connections that they have.
-const DRAIN_SECONDS: &str = "3";
+/// How long the filters of an old configuration serve the connections that they have: longer than any answer of a test,
+/// and soon over. Istio gives them 45 s.
+const DRAIN_SECONDS: &str = "5";
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A running Envoy; it ends when this is dropped.
@@ -211,7 +212,13 @@ fn spawn(version: &str, workers: u32, level: &str, files: &Path) -> Result<Child
         ])
         // Logs appear soon, and what a new configuration replaces goes soon.
         .args(["--file-flush-interval-msec", "50"])
-        .args(["--drain-time-s", DRAIN_SECONDS])
+        // As in Istio, each answer of theirs asks the client to connect anew.
+        .args([
+            "--drain-time-s",
+            DRAIN_SECONDS,
+            "--drain-strategy",
+            "immediate",
+        ])
         .args([
             "--log-level",
             "warning",

@@ -29,12 +29,6 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether a rank had begun to answer: from then on Envoy cannot ask another.
-    #[must_use]
-    pub fn had_begun(self) -> bool {
-        matches!(self, Self::Complete | Self::Wrong | Self::BrokenOff)
-    }
-
     fn name(self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -78,12 +72,6 @@ impl Outcomes {
     pub fn count(&self, outcome: Outcome) -> usize {
         self.0.get(&outcome.to_string()).copied().unwrap_or(0)
     }
-
-    /// How many there are.
-    #[must_use]
-    pub fn total(&self) -> usize {
-        self.0.values().sum()
-    }
 }
 
 impl FromIterator<Outcome> for Outcomes {
@@ -122,7 +110,6 @@ mod tests {
         let outcomes: Outcomes = all.into_iter().collect();
         assert_eq!(outcomes.count(Outcome::Complete), 2);
         assert_eq!(outcomes.count(Outcome::RankError(503)), 0);
-        assert_eq!(outcomes.total(), 4);
         assert_eq!(
             outcomes.to_string(),
             "2 complete, 1 gateway's error 503, 1 gateway's error 504"

@@ -6,7 +6,6 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail, ensure};
 use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
@@ -122,19 +121,6 @@ impl RankProcess {
         let reply = send(self.switches, Method::PUT, &path, &[], &body).await?;
         ensure!(reply.status == 200, "{rank}: {:?}", reply.body);
         Ok(())
-    }
-
-    /// What one of its ranks is doing, as [`Self::set_fault`] reaches it: `open_requests`, `running` and more.
-    ///
-    /// # Errors
-    /// When the process does not answer or has no such rank.
-    pub async fn stats(&self, rank: SocketAddr) -> Result<Value> {
-        let reply = send(self.switches, Method::GET, "/ranks", &[], "").await?;
-        let ranks: Vec<Value> = serde_json::from_slice(&reply.body)?;
-        let own = ranks
-            .into_iter()
-            .find(|stats| stats["rank"] == rank.to_string());
-        own.with_context(|| format!("no rank {rank}"))
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {

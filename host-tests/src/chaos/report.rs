@@ -260,13 +260,13 @@ impl ChaosSummary {
 
 impl VictimReport {
     fn words(&self) -> String {
-        let Some(last) = self.last_sent_after_ms else {
-            return "none".to_string();
-        };
+        let last = self
+            .last_sent_after_ms
+            .map_or_else(String::new, |last| format!(", {last:.0} ms"));
         let back = self
             .back_after_ms
             .map_or_else(String::new, |back| format!(", back after {back:.0} ms"));
-        format!("{}, {last:.0} ms{back}", self.attempts)
+        format!("{}{last}{back}", self.attempts)
     }
 }
 
