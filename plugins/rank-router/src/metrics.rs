@@ -25,13 +25,13 @@ pub(crate) struct Metrics {
     queued_tokens: Option<u32>,
     requests_held: Option<u32>,
     prompts_without_block: Option<u32>,
-    requests_moved: Option<u32>,
+    fallbacks_used: Option<u32>,
     failures_connect: Option<u32>,
     failures_reset: Option<u32>,
     failures_server_error: Option<u32>,
     failures_no_first_byte: Option<u32>,
     failures_scrape: Option<u32>,
-    requests_without_pool: Option<u32>,
+    pool_missing: Option<u32>,
     ranks_listed: Option<u32>,
     ranks_reported: Option<u32>,
     ranks_coming_back: Option<u32>,
@@ -61,13 +61,13 @@ impl Metrics {
             queued_tokens: gauge("queued_tokens"),
             requests_held: gauge("requests_held"),
             prompts_without_block: counter("prompts_without_block"),
-            requests_moved: counter("requests_moved"),
+            fallbacks_used: counter("fallbacks_used"),
             failures_connect: counter("failures_connect"),
             failures_reset: counter("failures_reset"),
             failures_server_error: counter("failures_server_error"),
             failures_no_first_byte: counter("failures_no_first_byte"),
             failures_scrape: counter("failures_scrape"),
-            requests_without_pool: counter("requests_without_pool"),
+            pool_missing: counter("pool_missing"),
             ranks_listed: gauge("ranks_listed"),
             ranks_reported: gauge("ranks_reported"),
             ranks_coming_back: gauge("ranks_coming_back"),
@@ -114,7 +114,7 @@ impl Metrics {
 
     /// Envoy had to send a request to another rank than the first that was named.
     pub(crate) fn moved(&self) {
-        add(self.requests_moved, 1);
+        add(self.fallbacks_used, 1);
     }
 
     /// An attempt on a rank failed.
@@ -131,7 +131,7 @@ impl Metrics {
 
     /// A request went to a cluster that no pool is for.
     pub(crate) fn no_pool(&self) {
-        add(self.requests_without_pool, 1);
+        add(self.pool_missing, 1);
     }
 
     /// Shows what all workers have now.

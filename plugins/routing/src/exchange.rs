@@ -185,7 +185,8 @@ impl Exchanges {
 
     /// Makes every request due for which no byte came for too long, by rising number.
     pub fn expire(&mut self, now_ms: u64) {
-        let is_idle = |held: &Held| now_ms.saturating_sub(held.last_byte_ms) >= held.limits.idle_ms;
+        // A clock that was set back makes it due too: waiting until it has caught up would hang the request.
+        let is_idle = |held: &Held| now_ms.abs_diff(held.last_byte_ms) >= held.limits.idle_ms;
         let held = self
             .open
             .iter()

@@ -181,11 +181,16 @@ fn every_byte_starts_the_wait_anew() {
 }
 
 #[test]
-fn a_clock_that_goes_back_expires_nothing() {
+fn a_clock_that_is_set_back_hangs_no_request() {
     let mut exchanges = held();
     exchanges.feed(READER, b"{", 1000);
-    exchanges.expire(0);
+    exchanges.expire(951);
     assert_eq!(due(&mut exchanges), []);
+    exchanges.expire(950);
+    assert_eq!(
+        due(&mut exchanges),
+        [(PICKER, Due::IdleLimit, BodyEnd::Cut)]
+    );
 }
 
 #[test]

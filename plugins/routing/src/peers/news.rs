@@ -188,14 +188,14 @@ fn write_head(bytes: &mut Vec<u8>, tag: u8, key: RankKey) {
 pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
     Some(match wire.u8()? {
         TOTALS => News::Totals(Totals {
-            held: wire.u32()?,
-            in_flight: wire.u32()?,
-            queued_tokens: wire.u64()?,
+            held: requests(wire)?,
+            in_flight: requests(wire)?,
+            queued_tokens: tokens(wire)?,
         }),
         LOAD => News::Load {
             key: key(wire)?,
-            queued_tokens: wire.u64()?,
-            in_flight: wire.u32()?,
+            queued_tokens: tokens(wire)?,
+            in_flight: requests(wire)?,
         },
         PROMPT => News::Prompt {
             key: key(wire)?,
@@ -223,6 +223,19 @@ fn span(wire: &mut Wire<'_>) -> Option<Span> {
         from_ms: wire.u64()?,
         to_ms: wire.u64()?,
     })
+}
+
+/// More than any gateway has open: what is beyond was not written by a worker.
+pub(crate) const MOST_REQUESTS: u32 = 1 << 24;
+/// More than that many requests of a million tokens.
+pub(crate) const MOST_TOKENS: u64 = 1 << 44;
+
+fn requests(wire: &mut Wire<'_>) -> Option<u32> {
+    wire.u32().filter(|requests| *requests <= MOST_REQUESTS)
+}
+
+fn tokens(wire: &mut Wire<'_>) -> Option<u64> {
+    wire.u64().filter(|tokens| *tokens <= MOST_TOKENS)
 }
 
 fn key(wire: &mut Wire<'_>) -> Option<RankKey> {
@@ -329,6 +342,19 @@ mod tests {
             panic!("no prompt")
         };
         assert_eq!(blocks.iter().count(), BLOCKS_PER_EVENT);
+    }
+
+    #[test]
+    fn counts_that_no_worker_has_are_not_read() {
+        for (tokens, requests, is_read) in [
+            (MOST_TOKENS, MOST_REQUESTS, true),
+            (MOST_TOKENS + 1, 1, false),
+            (1, MOST_REQUESTS + 1, false),
+        ] {
+            let mut bytes = Vec::new();
+            write_load(&mut bytes, KEY, tokens, requests);
+            assert_eq!(read(&mut Wire(&bytes)).is_some(), is_read);
+        }
     }
 
     proptest! {

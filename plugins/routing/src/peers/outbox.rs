@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::news::{self, BLOCKS_PER_EVENT, RankKey, SentBlock, Span, Totals};
+use super::news::{
+    self, BLOCKS_PER_EVENT, MOST_REQUESTS, MOST_TOKENS, RankKey, SentBlock, Span, Totals,
+};
 use super::segment::{self, SEGMENT_BYTES, segment_key};
 use super::shared_memory::SharedMemory;
 use crate::Spell;
@@ -93,7 +95,8 @@ impl Outbox {
             self.loads.insert(key, load)
         };
         self.count(before.unwrap_or_default(), load);
-        self.append(|bytes| news::write_load(bytes, key, queued_tokens, in_flight));
+        let (tokens, requests) = (queued_tokens.min(MOST_TOKENS), in_flight.min(MOST_REQUESTS));
+        self.append(|bytes| news::write_load(bytes, key, tokens, requests));
     }
 
     /// A prompt went to a rank.
