@@ -139,7 +139,7 @@ pub(crate) fn steps(mood: Mood, chance: &mut Chance) -> Vec<(u64, RankStep)> {
         Mood::Hangs => Vec::new(),
         Mood::Resets => {
             let mut steps = answer(chance, 60);
-            steps.truncate(chance.length(0, steps.len()));
+            steps.truncate(chance.length(0, steps.len() - 1));
             steps.push((wait(chance, 50), RankStep::Reset));
             steps
         }
