@@ -15,9 +15,12 @@
 use std::ptr::null_mut;
 use std::slice::from_raw_parts;
 
-use proxy_wasm::types::{BufferType, LogLevel, MapType, MetricType, Status, StreamType};
+use proxy_wasm::types::{LogLevel, MetricType, Status};
 
 use crate::baton::ask;
+
+mod grpc;
+mod streams;
 
 /// What the module exports; the SDK defines it.
 pub(crate) mod module {
@@ -127,124 +130,6 @@ unsafe extern "C" fn proxy_set_tick_period_milliseconds(period: u32) -> Status {
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_get_buffer_bytes(
-    kind: BufferType,
-    start: usize,
-    length: usize,
-    data: *mut *mut u8,
-    size: *mut usize,
-) -> Status {
-    let answer = ask(Err(Status::NotFound), |envoy| {
-        envoy.buffer(kind, start, length)
-    });
-    unsafe { give_bytes(answer, data, size) }
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_set_buffer_bytes(
-    kind: BufferType,
-    start: usize,
-    length: usize,
-    data: *const u8,
-    size: usize,
-) -> Status {
-    let bytes = unsafe { given(data, size) };
-    status(ask(Ok(()), |envoy| {
-        envoy.set_buffer(kind, start, length, bytes)
-    }))
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_get_header_map_pairs(
-    kind: MapType,
-    data: *mut *mut u8,
-    size: *mut usize,
-) -> Status {
-    let answer = ask(Ok(Vec::new()), |envoy| envoy.header_pairs(kind));
-    unsafe { give_bytes(answer, data, size) }
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_set_header_map_pairs(
-    kind: MapType,
-    data: *const u8,
-    size: usize,
-) -> Status {
-    let pairs = unsafe { given(data, size) };
-    status(ask(Ok(()), |envoy| envoy.set_header_pairs(kind, pairs)))
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_get_header_map_value(
-    kind: MapType,
-    name: *const u8,
-    name_size: usize,
-    data: *mut *mut u8,
-    size: *mut usize,
-) -> Status {
-    let name = unsafe { given(name, name_size) };
-    let answer = ask(Err(Status::NotFound), |envoy| envoy.header(kind, name));
-    unsafe { give_bytes(answer, data, size) }
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_remove_header_map_value(
-    kind: MapType,
-    name: *const u8,
-    size: usize,
-) -> Status {
-    let name = unsafe { given(name, size) };
-    status(ask(Ok(()), |envoy| envoy.remove_header(kind, name)))
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_replace_header_map_value(
-    kind: MapType,
-    name: *const u8,
-    name_size: usize,
-    value: *const u8,
-    value_size: usize,
-) -> Status {
-    let (name, value) = unsafe { (given(name, name_size), given(value, value_size)) };
-    status(ask(Ok(()), |envoy| envoy.replace_header(kind, name, value)))
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_add_header_map_value(
-    kind: MapType,
-    name: *const u8,
-    name_size: usize,
-    value: *const u8,
-    value_size: usize,
-) -> Status {
-    let (name, value) = unsafe { (given(name, name_size), given(value, value_size)) };
-    status(ask(Ok(()), |envoy| envoy.add_header(kind, name, value)))
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_get_property(
-    path: *const u8,
-    path_size: usize,
-    data: *mut *mut u8,
-    size: *mut usize,
-) -> Status {
-    let path = unsafe { given(path, path_size) };
-    let answer = ask(Err(Status::NotFound), |envoy| envoy.property(path));
-    unsafe { give_bytes(answer, data, size) }
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_set_property(
-    path: *const u8,
-    path_size: usize,
-    value: *const u8,
-    value_size: usize,
-) -> Status {
-    let (path, value) = unsafe { (given(path, path_size), given(value, value_size)) };
-    status(ask(Ok(()), |envoy| envoy.set_property(path, value)))
-}
-
-#[unsafe(no_mangle)]
 unsafe extern "C" fn proxy_get_shared_data(
     key: *const u8,
     key_size: usize,
@@ -348,31 +233,6 @@ unsafe extern "C" fn proxy_increment_metric(metric: u32, offset: i64) -> Status 
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_continue_stream(side: StreamType) -> Status {
-    status(ask(Ok(()), |envoy| envoy.continue_stream(side)))
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_close_stream(side: StreamType) -> Status {
-    status(ask(Ok(()), |envoy| envoy.close_stream(side)))
-}
-
-#[unsafe(no_mangle)]
-#[allow(clippy::too_many_arguments)]
-unsafe extern "C" fn proxy_send_local_response(
-    code: u32,
-    _details: *const u8,
-    _details_size: usize,
-    _body: *const u8,
-    _body_size: usize,
-    _headers: *const u8,
-    _headers_size: usize,
-    _grpc_status: i32,
-) -> Status {
-    status(ask(Ok(()), |envoy| envoy.send_local_response(code)))
-}
-
-#[unsafe(no_mangle)]
 unsafe extern "C" fn proxy_set_effective_context(context: u32) -> Status {
     status(ask(Ok(()), |envoy| envoy.set_effective_context(context)))
 }
@@ -415,76 +275,4 @@ unsafe extern "C" fn proxy_call_foreign_function(
 ) -> Status {
     // An Envoy that has none of them.
     Status::NotFound
-}
-
-// gRPC: an Envoy whose gRPC services all fail at once. Only `ParseFailure` and `InternalFailure` are answers that
-// Envoy gives to an opening; no stream or call is ever open.
-
-#[unsafe(no_mangle)]
-#[allow(clippy::too_many_arguments)]
-unsafe extern "C" fn proxy_grpc_call(
-    _service: *const u8,
-    _service_size: usize,
-    _name: *const u8,
-    _name_size: usize,
-    _method: *const u8,
-    _method_size: usize,
-    _metadata: *const u8,
-    _metadata_size: usize,
-    _message: *const u8,
-    _message_size: usize,
-    _timeout_ms: u32,
-    _token: *mut u32,
-) -> Status {
-    Status::InternalFailure
-}
-
-#[unsafe(no_mangle)]
-#[allow(clippy::too_many_arguments)]
-unsafe extern "C" fn proxy_grpc_stream(
-    _service: *const u8,
-    _service_size: usize,
-    _name: *const u8,
-    _name_size: usize,
-    _method: *const u8,
-    _method_size: usize,
-    _metadata: *const u8,
-    _metadata_size: usize,
-    _token: *mut u32,
-) -> Status {
-    Status::InternalFailure
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_grpc_send(
-    _token: u32,
-    _message: *const u8,
-    _size: usize,
-    _end: bool,
-) -> Status {
-    Status::NotFound
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_grpc_cancel(_token: u32) -> Status {
-    Status::NotFound
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn proxy_grpc_close(_token: u32) -> Status {
-    Status::NotFound
-}
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn proxy_get_status(
-    code: *mut u32,
-    data: *mut *mut u8,
-    size: *mut usize,
-) -> Status {
-    let (number, message) =
-        ask(Ok((0, Vec::new())), |envoy| envoy.call_status()).unwrap_or((0, Vec::new()));
-    unsafe {
-        give(Ok(number), code);
-        give_bytes(Ok(message), data, size)
-    }
 }

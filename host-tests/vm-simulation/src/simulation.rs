@@ -140,7 +140,7 @@ impl Simulation {
         self.begin_troubles();
         if self.run_until(u64::MAX) {
             self.begin_rest();
-            let end_ns = self.envoy().clock.now_ns() + REST_NS;
+            let end_ns = self.stalled_until_ns() + REST_NS;
             if self.run_until(end_ns) {
                 invariants::judge(self);
             }
@@ -175,6 +175,13 @@ impl Simulation {
         false
     }
 
+    /// When the last stall is over.
+    fn stalled_until_ns(&mut self) -> u64 {
+        let now_ns = self.envoy().clock.now_ns();
+        let stalls = self.threads.iter().map(|thread| thread.stalled_until_ns);
+        stalls.fold(now_ns, u64::max)
+    }
+
     fn is_traffic_over(&mut self) -> bool {
         self.arrivals_left == 0 && self.envoy().streams.is_empty()
     }
@@ -183,13 +190,10 @@ impl Simulation {
     fn begin_rest(&mut self) {
         self.is_resting = true;
         let threads = self.threads.len();
-        for thread in &mut self.threads {
-            thread.stalled_until_ns = 0;
-        }
         let envoy = self.envoy();
         envoy.note(Detail::Callbacks, "rest", || "=== rest");
         envoy.chaos = Chaos::rest();
-        envoy.agenda.drop_all(|event| troubles::is_trouble(event));
+        envoy.agenda.drop_all(troubles::is_trouble);
         for thread in 1..threads {
             envoy.after(RELOAD_BACKOFF_NS, Event::Arrival { thread });
         }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
-use proxy_wasm::types::NewRootContext;
+use proxy_wasm::types::{Action, NewRootContext};
 
 use crate::baton::{self, Report};
 use crate::envoy::Envoy;
@@ -67,27 +67,22 @@ impl Callback {
     /// Calls the module; gives its return value, 0 for none.
     fn run(self, context: u32) -> u32 {
         match self {
-            Self::Create { root } => nothing(entry::proxy_on_context_create(context, root)),
             Self::VmStart => entry::proxy_on_vm_start(context, 0).into(),
             Self::Configure { size } => entry::proxy_on_configure(context, size).into(),
-            Self::Tick => nothing(entry::proxy_on_tick(context)),
-            Self::QueueReady { queue } => nothing(entry::proxy_on_queue_ready(context, queue)),
-            Self::HttpCallResponse {
-                token,
-                headers,
-                size,
-            } => nothing(entry::proxy_on_http_call_response(
-                context, token, headers, size, 0,
-            )),
-            Self::Log => nothing(entry::proxy_on_log(context)),
             Self::Done => entry::proxy_on_done(context).into(),
-            Self::Delete => nothing(entry::proxy_on_delete(context)),
-            of_a_stream => of_a_stream.run_on_stream(context),
+            other => other.run_on_stream(context).map_or_else(
+                || {
+                    other.run_without_answer(context);
+                    0
+                },
+                |action| action as u32,
+            ),
         }
     }
 
-    fn run_on_stream(self, context: u32) -> u32 {
-        let action = match self {
+    /// Runs a callback that gives an action; nothing for others.
+    fn run_on_stream(self, context: u32) -> Option<Action> {
+        Some(match self {
             Self::RequestHeaders { headers, end } => {
                 entry::proxy_on_request_headers(context, headers, end)
             }
@@ -102,14 +97,25 @@ impl Callback {
             Self::ResponseTrailers { trailers } => {
                 entry::proxy_on_response_trailers(context, trailers)
             }
-            _ => return 0,
-        };
-        action as u32
+            _ => return None,
+        })
     }
-}
 
-fn nothing((): ()) -> u32 {
-    0
+    fn run_without_answer(self, context: u32) {
+        match self {
+            Self::Create { root } => entry::proxy_on_context_create(context, root),
+            Self::Tick => entry::proxy_on_tick(context),
+            Self::QueueReady { queue } => entry::proxy_on_queue_ready(context, queue),
+            Self::HttpCallResponse {
+                token,
+                headers,
+                size,
+            } => entry::proxy_on_http_call_response(context, token, headers, size, 0),
+            Self::Log => entry::proxy_on_log(context),
+            Self::Delete => entry::proxy_on_delete(context),
+            _ => {}
+        }
+    }
 }
 
 struct Turn {
