@@ -59,6 +59,8 @@ struct Watched {
     fixed: Table,
     next_ms: u64,
     membership: Membership,
+    /// Whether that was found, by whichever VM; until then it is the static list.
+    is_found: bool,
     scrapes: Scrapes,
     reports: ReportTable,
     is_news: bool,
@@ -283,6 +285,7 @@ impl Watched {
     /// Goes on from what another VM has put up.
     fn new(config: Config, key: u64, shared: &Shared, now_ms: u64) -> Self {
         let membership = Membership::decode(&shared.get(&ranks_key(key)).bytes);
+        let is_found = membership.is_ok() && config.is_discovered();
         let reports = ReportTable::decode(&shared.get(&reports_key(key)).bytes);
         let mut watched = Self {
             config: config.clone(),
@@ -290,6 +293,7 @@ impl Watched {
             fixed: Table::default(),
             next_ms: 0,
             membership: membership.unwrap_or_default(),
+            is_found,
             scrapes: Scrapes::default(),
             reports: reports.unwrap_or_default(),
             is_news: false,
@@ -300,7 +304,8 @@ impl Watched {
     }
 
     fn reconfigure(&mut self, config: Config, now_ms: u64) {
-        if !config.is_discovered() {
+        self.is_found &= config.is_discovered();
+        if !self.is_found {
             self.membership = Membership::from_static(config.ranks());
         }
         self.config = config;
@@ -423,6 +428,7 @@ impl Watched {
             );
             shared.post(&ranks_key(pool), &membership.encode());
             self.membership = membership;
+            self.is_found = true;
             self.follow(now_ms);
         }
     }

@@ -70,6 +70,7 @@ pub(crate) struct Worker {
     is_awake: bool,
     expired_ms: u64,
     judged_ms: u64,
+    shown_ms: u64,
     spells_told_ms: u64,
     pub(crate) warned_of_reader: bool,
 }
@@ -95,6 +96,7 @@ impl Worker {
             is_awake: false,
             expired_ms: 0,
             judged_ms: 0,
+            shown_ms: 0,
             spells_told_ms: 0,
             warned_of_reader: false,
         }

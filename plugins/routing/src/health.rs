@@ -150,12 +150,12 @@ impl HealthTable {
         self.standing(rank, now_ms).admits(in_flight)
     }
 
-    /// How many seated ranks stand how. Cost: one pass over the ranks.
+    /// How many of these ranks stand how. Cost: one pass over them.
     #[must_use]
-    pub fn counts(&self, now_ms: u64) -> Counts {
+    pub fn counts(&self, ranks: impl IntoIterator<Item = RankId>, now_ms: u64) -> Counts {
         let mut counts = Counts::default();
-        let seated = self.ranks.iter().filter(|health| health.is_seated);
-        seated.for_each(|health| counts.add(health.standing(now_ms)));
+        let standings = ranks.into_iter().map(|rank| self.standing(rank, now_ms));
+        standings.for_each(|standing| counts.add(standing));
         counts
     }
 }

@@ -92,7 +92,10 @@ impl Pool {
         if !keeps_index {
             self.index = PrefixIndex::new(config.max_index_blocks());
         }
-        let keeps_ranks = config.is_discovered() && self.config.is_discovered();
+        // A list beside clusters counts while nothing was found; what was found is put up again soon.
+        let keeps_ranks = config.is_discovered()
+            && self.config.is_discovered()
+            && config.ranks() == self.config.ranks();
         self.config = config;
         if keeps_ranks {
             self.set_capacities();

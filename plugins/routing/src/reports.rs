@@ -34,7 +34,7 @@ pub struct RankReport {
 /// What tells one process from the next. Kept over pages that leave it out, so that a half page while a server comes up
 /// does not hide its restart.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Process {
+pub(crate) struct Process {
     start_time_ms: Option<u64>,
     prompt_tokens_total: Option<u64>,
 }
@@ -53,11 +53,9 @@ impl RankReport {
     }
 
     fn answered(&mut self, report: Report, now_ms: u64) {
-        if self.process.has_ended(&report) {
+        if self.process.see(&report) {
             self.life = self.life.wrapping_add(1);
-            self.process = Process::default();
         }
-        self.process.note(&report);
         self.report = report;
         (self.taken_ms, self.tried_ms) = (Some(now_ms), now_ms);
         self.failures = 0;
@@ -70,6 +68,21 @@ impl RankReport {
 }
 
 impl Process {
+    /// Takes a report in; true when it is of a later process than the one before.
+    pub(crate) fn see(&mut self, report: &Report) -> bool {
+        let has_ended = self.has_ended(report);
+        if has_ended {
+            *self = Self::default();
+        }
+        self.note(report);
+        has_ended
+    }
+
+    /// Whether both this process and a report say when they started: then lives need not be counted.
+    pub(crate) fn is_known_to(&self, report: &Report) -> bool {
+        self.start_time_ms.is_some() && report.start_time_ms.is_some()
+    }
+
     /// Whether a report is of a later process: another start time, or a counter that fell.
     fn has_ended(&self, report: &Report) -> bool {
         let start_times = self.start_time_ms.zip(report.start_time_ms);

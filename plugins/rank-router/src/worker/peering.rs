@@ -33,12 +33,9 @@ impl Worker {
             self.meet(now_ms);
             self.judge_waits(now_ms);
             self.tell_spells(now_ms);
-            self.show();
-        } else if self.peers.nobody_is_left(&self.shared, now_ms) {
-            // The last worker died and took what it had along.
-            self.metrics.show_load(Default::default());
         }
         self.keep_watch(now_ms);
+        self.show(now_ms);
         self.flush(now_ms);
     }
 
@@ -66,7 +63,6 @@ impl Worker {
         if self.watch.holds_office() {
             let missing = self.watch.missing();
             self.metrics.show_missing(missing.admin, missing.scrape);
-            self.metrics.show_ranks(self.rank_counts(now_ms));
         }
     }
 
@@ -151,18 +147,39 @@ impl Worker {
         }
     }
 
-    /// Shows in gauges what all workers have. Each of them does, and each shows the same once all have heard all.
-    fn show(&mut self) {
+    /// Shows in gauges what all workers know. Each of them does, and each shows the same once all have heard all.
+    ///
+    /// A VM that sleeps hears nothing of requests; it shows what it knows only when no worker is there to do it.
+    fn show(&mut self, now_ms: u64) {
+        if self.is_awake {
+            self.metrics.show_load(self.all_totals());
+            self.show_ranks(now_ms);
+        } else if self.peers.nobody_is_left(&self.shared, now_ms) {
+            // The last worker died and took what it had along, or none has had a request.
+            self.metrics.show_load(Default::default());
+            if self.watch.holds_office() {
+                self.show_ranks(now_ms);
+            }
+        }
+    }
+
+    fn all_totals(&self) -> routing::Totals {
         let own = self.peers.totals();
-        let all = self
-            .peer_totals
+        self.peer_totals
             .values()
             .fold(own, |sum, totals| routing::Totals {
                 held: sum.held.saturating_add(totals.held),
                 in_flight: sum.in_flight.saturating_add(totals.in_flight),
                 queued_tokens: sum.queued_tokens.saturating_add(totals.queued_tokens),
-            });
-        self.metrics.show_load(all);
+            })
+    }
+
+    /// Not at each tick: it looks at every rank.
+    fn show_ranks(&mut self, now_ms: u64) {
+        if now_ms.abs_diff(self.shown_ms) >= BEAT_MS {
+            self.shown_ms = now_ms;
+            self.metrics.show_ranks(self.rank_counts(now_ms));
+        }
     }
 }
 

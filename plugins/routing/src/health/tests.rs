@@ -117,13 +117,11 @@ fn an_unknown_rank_is_in_and_events_of_it_are_ignored() {
 }
 
 #[test]
-fn counts_are_of_seated_ranks() {
+fn counts_are_of_the_ranks_asked_for() {
     let mut scene = Scene::new(4, 1);
-    scene.table.grow(9);
     scene.put_out(A, 0);
     scene.put_out(B, 2_000);
-    scene.table.leave(RankId(3));
-    let counts = scene.table.counts(T0 + 2_001);
+    let counts = scene.table.counts([A, B, RankId(2)], T0 + 2_001);
     assert_eq!(
         (counts.in_ranks, counts.coming_back, counts.out_ranks),
         (1, 1, 1)

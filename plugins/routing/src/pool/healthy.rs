@@ -60,10 +60,11 @@ impl Pool {
         }
     }
 
-    /// How many ranks stand how.
+    /// How many of the listed ranks stand how. Cost: one pass over the ranks.
     #[must_use]
     pub fn health_counts(&self, now_ms: u64) -> Counts {
-        self.health.counts(now_ms)
+        let listed = self.seats.all().filter(|(_, seat)| seat.is_listed);
+        self.health.counts(listed.map(|(rank, _)| rank), now_ms)
     }
 
     /// Who refuses connections has no process, and so no cache.

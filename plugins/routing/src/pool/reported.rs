@@ -1,6 +1,7 @@
 //! What the ranks of a pool say of themselves, as far as a pick uses it.
 
 use super::Pool;
+use crate::reports::Process;
 use crate::{RankId, RankLoad, RankReport, ReportTable};
 
 /// Reports older than this many intervals say nothing.
@@ -13,6 +14,8 @@ struct LastReport {
     tried_ms: u64,
     failures: u32,
     life: Option<u32>,
+    /// The table of reports forgets a rank that leaves, its seat does not.
+    process: Process,
     capacity_tokens: Option<u64>,
     /// Requests on the rank that none of this gateway's workers sent, and until when that counts.
     foreign: Option<(u32, u64)>,
@@ -75,6 +78,14 @@ impl LastReport {
         self.peak = load.in_flight;
         self.capacity_tokens = report.capacity_tokens.or(self.capacity_tokens);
     }
+
+    /// Whether the rank is another process than it was, and so cold; then it is not said again.
+    fn has_restarted(&mut self, rank: &RankReport) -> bool {
+        let is_known = self.process.is_known_to(&rank.report);
+        let life_before = self.life.replace(rank.life);
+        let has_new_life = life_before.is_some_and(|life| life != rank.life);
+        self.process.see(&rank.report) || (has_new_life && !is_known)
+    }
 }
 
 impl Pool {
@@ -98,10 +109,9 @@ impl Pool {
         let Some(last) = self.reported.ranks.get_mut(rank.index()) else {
             return;
         };
-        let has_restarted = last.life.is_some_and(|life| life != report.life);
+        let has_restarted = last.has_restarted(report);
         let has_page = last.taken_ms != report.taken_ms && report.taken_ms.is_some();
         let has_failed = last.tried_ms != report.tried_ms && report.failures > last.failures;
-        last.life = Some(report.life);
         (last.taken_ms, last.tried_ms) = (report.taken_ms, report.tried_ms);
         last.failures = report.failures;
         if has_page {

@@ -261,6 +261,73 @@ fn a_restarted_rank_is_cold_at_once() {
 }
 
 #[test]
+fn a_rank_that_left_is_warm_when_it_comes_back_unless_it_restarted_meanwhile() {
+    let (name, other) = ("10.0.0.1:8000", "10.0.0.2:8000");
+    let page = |start_time_ms, prompt_tokens_total| Report {
+        start_time_ms,
+        prompt_tokens_total: Some(prompt_tokens_total),
+        ..report(0)
+    };
+    // Of a rank that comes back the table knows nothing: its lives are counted from zero again.
+    let mut twice = ReportTable::default();
+    twice.answered(hash(name), page(Some(5_000), 900), 0);
+    twice.answered(hash(name), page(Some(70_000), 900), 0);
+    let once = reports(&[(name, page(Some(70_000), 900))], 0);
+    let without_start_time = reports(&[(name, page(None, 900))], 0);
+    for (before, after, expected) in [
+        (&twice, page(Some(70_000), 950), 640),
+        (&once, page(Some(70_000), 950), 640),
+        (&once, page(Some(90_000), 950), 0),
+        (&without_start_time, page(None, 950), 640),
+        (&without_start_time, page(None, 20), 0),
+    ] {
+        let mut pool = pool(&[name, other]);
+        pool.reported(before, 0);
+        let seated = pool.seats.rank_of(hash(name)).unwrap();
+        pool.remember(seated, Some(&prompt("alice", 40)));
+        pool.list(&Membership::from_static(&[rank(other)]));
+        pool.list(&Membership::from_static(&[rank(name)]));
+        pool.reported(&reports(&[(name, after)], 1000), 1000);
+        let again = pool.pick(Some(&prompt("alice", 40)), 0, 1001).unwrap();
+        assert_eq!(again.matched_tokens, expected, "{after:?}");
+    }
+}
+
+#[test]
+fn ranks_that_left_do_not_count_among_those_that_are_out() {
+    let ranks = ["10.0.0.1:8000", "10.0.0.2:8000"];
+    let mut pool = pool(&ranks);
+    fail(&mut pool, ranks[0], Failure::Connect, 2, 0);
+    let counts = pool.health_counts(1);
+    assert_eq!((counts.in_ranks, counts.out_ranks), (1, 1));
+    pool.list(&Membership::from_static(&[rank(ranks[1])]));
+    let counts = pool.health_counts(1);
+    assert_eq!((counts.in_ranks, counts.out_ranks), (1, 0));
+}
+
+#[test]
+fn a_list_beside_clusters_is_followed_when_it_changes() {
+    let found = |name: &str| {
+        let raw = RawConfig {
+            ranks: Some(vec![name.to_string()]),
+            clusters: Some(vec!["pool".to_string()]),
+            ..RawConfig::default()
+        };
+        Config::try_from(raw).unwrap()
+    };
+    let mut pool = Pool::new(found("10.0.0.1:8000"));
+    pool.list(&Membership::from_static(&[rank("10.0.0.7:8000")]));
+    pool.reconfigure(found("10.0.0.1:8000"));
+    assert!(
+        pool.load(rank("10.0.0.7:8000")).is_some(),
+        "what was found stays"
+    );
+    pool.reconfigure(found("10.0.0.2:8000"));
+    let pick = pool.pick(None, 0, 0).unwrap();
+    assert_eq!(pick.ranks, [rank("10.0.0.2:8000")]);
+}
+
+#[test]
 fn the_capacity_that_a_rank_reports_replaces_the_configured_one() {
     let name = "10.0.0.1:8000";
     let mut pool = pool(&[name]);
