@@ -13,6 +13,9 @@ use crate::{pod_addresses, repository};
 
 mod live;
 mod logs;
+mod pools;
+
+pub use pools::CLUSTER_HEADER;
 
 const LISTENER: &str = "/static_resources/listeners/0";
 const CONNECTION_MANAGER: &str =
@@ -74,7 +77,11 @@ impl Bootstrap {
 
     /// Sets a field of the picker's own configuration.
     #[must_use]
-    pub fn picker_field(mut self, field: &str, value: Value) -> Self {
+    pub fn picker_field(self, field: &str, value: Value) -> Self {
+        self.change_picker(|own| own[field] = value.clone())
+    }
+
+    fn change_picker(mut self, change: impl Fn(&mut Value)) -> Self {
         self.each_module(|wasm| {
             let text = wasm
                 .pointer("/config/configuration/value")
@@ -82,7 +89,7 @@ impl Bootstrap {
                 .unwrap_or("{}");
             let mut own: Value = serde_json::from_str(text).unwrap_or_default();
             if own["filter"] == "picker" {
-                own[field] = value.clone();
+                change(&mut own);
                 wasm["config"]["configuration"]["value"] = json!(own.to_string());
             }
         });

@@ -14,6 +14,19 @@ use crate::pool_endpoint::PoolEndpoint;
 
 const KINDS: &str = "type.googleapis.com/envoy.config";
 
+/// Where the endpoints of a cluster other than the pool's are.
+pub(crate) fn endpoints_of(cluster: &str) -> String {
+    format!("endpoints-{cluster}")
+}
+
+fn assignment(cluster: &str, endpoints: &[PoolEndpoint]) -> Value {
+    let endpoints: Vec<Value> = endpoints.iter().map(PoolEndpoint::to_json).collect();
+    json!({
+        "@type": format!("{KINDS}.endpoint.v3.ClusterLoadAssignment"),
+        "cluster_name": cluster, "endpoints": [{"lb_endpoints": endpoints}],
+    })
+}
+
 /// A folder of configuration; it goes away when this is dropped.
 #[derive(Debug)]
 pub struct ConfigFiles {
@@ -38,12 +51,15 @@ impl ConfigFiles {
     /// # Errors
     /// When the file cannot be written.
     pub fn write_endpoints(&self, endpoints: &[PoolEndpoint]) -> Result<()> {
-        let endpoints: Vec<Value> = endpoints.iter().map(PoolEndpoint::to_json).collect();
-        let assignment = json!({
-            "@type": format!("{KINDS}.endpoint.v3.ClusterLoadAssignment"),
-            "cluster_name": "pool", "endpoints": [{"lb_endpoints": endpoints}],
-        });
-        self.write("endpoints", &assignment)
+        self.write("endpoints", &assignment("pool", endpoints))
+    }
+
+    /// Tells Envoy which ranks another cluster has from now on.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write_endpoints_of(&self, cluster: &str, endpoints: &[PoolEndpoint]) -> Result<()> {
+        self.write(&endpoints_of(cluster), &assignment(cluster, endpoints))
     }
 
     /// Gives Envoy the pool's cluster, as a control plane does; endpoints in a file of their own stay there.

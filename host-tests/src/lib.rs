@@ -33,4 +33,5 @@ pub mod sim;
 pub mod summary;
 pub mod table;
 pub mod trace;
+pub mod traffic;
 pub mod upload;

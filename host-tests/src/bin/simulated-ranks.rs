@@ -44,7 +44,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1.0)]
     slowness: f64,
     /// Where to read and throw the switches: GET /ranks, PUT /ranks/<ip:port>/fault with {"fault": "slow", "factor": 5}
-    /// (or none, failing with a status, hanging, dead, reset), POST /ranks/<ip:port>/restart.
+    /// (or none, failing with a status, hanging, dead, reset, nometrics), POST /ranks/<ip:port>/restart.
     #[arg(long, default_value = "127.0.0.1:9900")]
     control: SocketAddr,
     /// End when whoever started this ends, however that comes about.

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::pools::become_eds;
 use super::{Bootstrap, CLUSTER, CLUSTERS, CONNECTION_MANAGER, LISTENER};
 use crate::config_files::ConfigFiles;
 use crate::pool_endpoint::PoolEndpoint;
@@ -22,11 +23,7 @@ impl Bootstrap {
     ) -> Result<Self> {
         files.write_endpoints(endpoints)?;
         let pool = self.0.pointer_mut(CLUSTER).context("no cluster")?;
-        pool["type"] = json!("EDS");
-        pool["eds_cluster_config"] = json!({"eds_config": files.source("endpoints")});
-        if let Some(pool) = pool.as_object_mut() {
-            pool.remove("load_assignment");
-        }
+        become_eds(pool, &files.source("endpoints"));
         Ok(self.with_node())
     }
 
@@ -99,7 +96,7 @@ impl Bootstrap {
     }
 
     /// Whoever takes configuration from elsewhere must say who it is.
-    fn with_node(mut self) -> Self {
+    pub(super) fn with_node(mut self) -> Self {
         self.0["node"] = json!({"id": "gateway", "cluster": "gateway"});
         self
     }

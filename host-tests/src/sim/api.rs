@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -73,7 +74,7 @@ async fn route(rank: &Arc<Rank>, request: Request<Incoming>) -> Response<AnswerB
     let path = request.uri().path().to_string();
     match (request.method(), path.as_str()) {
         (&Method::GET, "/health" | "/ping") | (&Method::POST, "/ping") => empty(StatusCode::OK),
-        (&Method::GET, "/metrics") => text(rank.metrics_page()),
+        (&Method::GET, "/metrics") => metrics(rank),
         (&Method::GET, "/version") => {
             json(StatusCode::OK, &serde_json::json!({"version": "0.25.1"}))
         }
@@ -88,6 +89,14 @@ async fn route(rank: &Arc<Rank>, request: Request<Incoming>) -> Response<AnswerB
         }
         _ => detail(StatusCode::NOT_FOUND, "Not Found"),
     }
+}
+
+fn metrics(rank: &Rank) -> Response<AnswerBody> {
+    rank.metrics_asked.fetch_add(1, Ordering::Relaxed);
+    if rank.fault() == Fault::NoMetrics {
+        return detail(StatusCode::NOT_FOUND, "Not Found");
+    }
+    text(rank.metrics_page())
 }
 
 async fn generate(rank: &Arc<Rank>, api: Api, request: Request<Incoming>) -> Response<AnswerBody> {

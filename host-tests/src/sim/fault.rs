@@ -26,6 +26,8 @@ pub enum Fault {
     Dead,
     /// The connection of a streamed answer is cut after the first token; other answers are whole.
     Reset,
+    /// Requests are answered, the metrics page is not: it is closed by policy, or elsewhere.
+    NoMetrics,
 }
 
 impl Fault {

@@ -27,6 +27,8 @@ pub struct RankStats {
     pub waiting: usize,
     /// Share of the KV cache in use.
     pub cache_usage: f64,
+    /// Times that its metrics page was asked for.
+    pub metrics_asked: u64,
     /// Totals of the engine.
     pub counts: EngineCounts,
 }
@@ -40,6 +42,7 @@ pub(super) struct Rank {
     /// Place in the deployment: the label `engine` of its metrics.
     pub(super) number: usize,
     pub(super) open_requests: AtomicUsize,
+    pub(super) metrics_asked: AtomicU64,
     inner: Mutex<Inner>,
     work: Notify,
     next_id: AtomicU64,
@@ -75,6 +78,7 @@ impl Rank {
             config,
             fault: watch::Sender::new(Fault::None),
             open_requests: AtomicUsize::new(0),
+            metrics_asked: AtomicU64::new(0),
             work: Notify::new(),
             next_id: AtomicU64::new(1),
         }
@@ -92,6 +96,7 @@ impl Rank {
             running: inner.engine.running(),
             waiting: inner.engine.waiting(),
             cache_usage: inner.engine.cache_usage(),
+            metrics_asked: self.metrics_asked.load(Ordering::Relaxed),
             counts: inner.engine.counts(),
         }
     }
