@@ -11,7 +11,7 @@ use crate::bootstrap::Bootstrap;
 use crate::connection::{Connection, Protocol, Upload};
 use crate::envoy::Envoy;
 use crate::reply::Reply;
-use crate::sim::{PodsConfig, SimulatedPods};
+use crate::sim::{Fault, PodsConfig, RankHandle, SimulatedPods};
 use crate::{pod_addresses, upload};
 
 /// Asks a simulated rank to answer with what reached it, instead of as a model.
@@ -58,6 +58,30 @@ impl Scene {
             envoy: Envoy::start(version, workers, &bootstrap).await?,
             pods,
         })
+    }
+
+    /// The ranks' addresses, pod by pod.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.pods.ranks().iter().map(RankHandle::addr).collect()
+    }
+
+    /// The rank at an address.
+    ///
+    /// # Errors
+    /// When it is none of ours.
+    pub fn rank(&self, address: SocketAddr) -> Result<&RankHandle> {
+        let mut ranks = self.pods.ranks().iter();
+        ranks
+            .find(|rank| rank.addr() == address)
+            .with_context(|| format!("no rank {address}"))
+    }
+
+    /// Breaks or mends every rank.
+    pub async fn set_all(&self, fault: Fault) {
+        for rank in self.pods.ranks() {
+            rank.set_fault(fault).await;
+        }
     }
 
     /// Opens a connection to the gateway.

@@ -35,6 +35,9 @@ use segment::slot_key;
 /// More slots than any Envoy has threads: a VM that finds none is on its own.
 const MAX_SLOTS: u16 = 256;
 
+/// Not a slot: what is told here is that a VM has joined.
+const JOINED: u16 = MAX_SLOTS;
+
 /// Older segments read at each tick, in all: about 50 prompts, below half a millisecond.
 const CAUGHT_UP_AT_ONCE: usize = 8;
 
@@ -46,6 +49,8 @@ pub struct Peers {
     /// By slot.
     peers: Vec<Peer>,
     last_beat_ms: Option<u64>,
+    /// What was told of VMs that joined when this one last looked at all slots.
+    joined: Option<u64>,
 }
 
 impl Peers {
@@ -57,6 +62,7 @@ impl Peers {
             outbox: Outbox::new(vm),
             peers: Vec::new(),
             last_beat_ms: None,
+            joined: None,
         }
     }
 
@@ -107,15 +113,31 @@ impl Peers {
         {
             self.outbox.leave();
         }
+        self.look_around(memory, now_ms, heard);
+        self.outbox.repeat(memory);
+    }
+
+    /// Looks at all slots; who joins lets the others know, or they would first look with their next beat.
+    fn look_around(
+        &mut self,
+        memory: &mut impl SharedMemory,
+        now_ms: u64,
+        heard: &mut dyn FnMut(Heard<'_>),
+    ) {
+        let had_joined = self.has_joined();
+        self.joined = Some(memory.told(JOINED));
         for slot in 0..MAX_SLOTS {
             let stored = memory.get(&slot_key(slot));
-            if stored.version.is_none() && self.outbox.slot().is_some() {
+            if stored.version.is_none() && self.has_joined() {
                 break;
             }
             let lease = Lease::from_bytes(&stored.bytes).unwrap_or_default();
             self.look(memory, slot, stored.version, lease, now_ms, heard);
         }
-        self.outbox.repeat(memory);
+        if self.has_joined() && !had_joined {
+            self.outbox.repeat(memory);
+            memory.tell(JOINED);
+        }
     }
 
     /// Looks at one slot, and takes it if it is free and this VM has none.
@@ -145,7 +167,15 @@ impl Peers {
     }
 
     /// Reads what the others told since the last time. Cost: 0.1 us for each other VM where there is nothing new.
-    pub fn hear(&mut self, memory: &mut impl SharedMemory, heard: &mut dyn FnMut(Heard<'_>)) {
+    pub fn hear(
+        &mut self,
+        memory: &mut impl SharedMemory,
+        now_ms: u64,
+        heard: &mut dyn FnMut(Heard<'_>),
+    ) {
+        if self.joined.is_some() && self.joined != Some(memory.told(JOINED)) {
+            self.look_around(memory, now_ms, heard);
+        }
         for peer in &mut self.peers {
             peer.hear(memory, heard);
         }

@@ -107,7 +107,7 @@ impl Worker {
         if self.is_awake {
             let now_ms = host::now_ms();
             let (peers, shared, mut ears) = self.ears(now_ms);
-            peers.hear(shared, &mut |heard| ears.take(heard));
+            peers.hear(shared, now_ms, &mut |heard| ears.take(heard));
         }
     }
 
@@ -120,7 +120,7 @@ impl Worker {
     fn meet(&mut self, now_ms: u64) {
         let (peers, shared, mut ears) = self.ears(now_ms);
         peers.beat(shared, now_ms, &mut |heard| ears.take(heard));
-        peers.hear(shared, &mut |heard| ears.take(heard));
+        peers.hear(shared, now_ms, &mut |heard| ears.take(heard));
         peers.catch_up(shared, &mut |heard| ears.take(heard));
     }
 

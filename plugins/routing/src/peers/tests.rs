@@ -92,7 +92,7 @@ impl Vm {
         let mut memory = memory.clone();
         self.listen(|peers, heard| {
             peers.beat(&mut memory, now_ms, heard);
-            peers.hear(&mut memory, heard);
+            peers.hear(&mut memory, now_ms, heard);
             peers.catch_up(&memory, heard);
         });
     }
@@ -191,10 +191,23 @@ fn what_one_tells_the_other_knows_when_it_looks_next() {
 }
 
 #[test]
+fn who_joins_between_two_beats_is_heard_at_once() {
+    let (memory, mut one, mut late) = (Memory::default(), Vm::new(1), Vm::new(2));
+    one.tick(&memory, 1000);
+    one.load(&memory, 1001, OTHER, (5, 1));
+    late.tick(&memory, 1002);
+    assert_eq!(late.others(OTHER), (5, 1));
+    late.load(&memory, 1002, KEY, (700, 1));
+    one.tick(&memory, 1003);
+    assert_eq!(one.others(KEY), (700, 1));
+}
+
+#[test]
 fn looking_where_nothing_is_new_reads_no_data() {
     let (memory, mut one, mut other) = pair();
     one.load(&memory, 1260, KEY, (700, 1));
     other.tick(&memory, 1261);
+    assert_eq!(other.others(KEY), (700, 1));
     let before = memory.0.borrow().reads;
     (1262..1300).for_each(|now_ms| other.tick(&memory, now_ms));
     assert_eq!(memory.0.borrow().reads, before);
