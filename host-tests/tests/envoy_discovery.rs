@@ -200,7 +200,7 @@ each_envoy! {
         let steered = ranks[0].to_string();
         let reply = complete(&envoy, "the tides", &[ECHO, (CLUSTER_HEADER, "apart"), (DESTINATION_HEADER, &steered)]).await?;
         assert_eq!((reply.rank(), reply.digest()?.named_ranks()), (Some(ranks[4]), vec![]));
-        assert_eq!(envoy.metric("requests_without_pool").await?, 1);
+        assert_eq!(envoy.metric("pool_missing").await?, 1);
         envoy.wait_until_nothing_is_counted().await
     }
 

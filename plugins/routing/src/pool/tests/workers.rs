@@ -90,7 +90,7 @@ impl Pair {
             },
         };
         self.peers[worker].beat(&mut self.memory, now_ms, &mut heard);
-        self.peers[worker].hear(&mut self.memory, &mut heard);
+        self.peers[worker].hear(&mut self.memory, now_ms, &mut heard);
     }
 
     fn pick(&mut self, worker: usize, prompt: &Prompt) -> Pick {
