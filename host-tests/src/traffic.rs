@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::caller::{Call, Caller, Question};
-use crate::outcome::{Outcome, Outcomes};
+use crate::outcome::Outcome;
 use crate::prompt_text::{ChatRequest, chat_request};
 use crate::trace::TraceRequest;
 
@@ -27,6 +28,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 pub struct Traffic {
     calls: Arc<Mutex<Vec<Call>>>,
     sender: JoinHandle<()>,
+    stop: watch::Sender<()>,
 }
 
 impl Traffic {
@@ -34,8 +36,13 @@ impl Traffic {
     #[must_use]
     pub fn start(caller: Caller, first: u64, every: Duration) -> Self {
         let calls = Arc::new(Mutex::new(Vec::new()));
-        let sender = tokio::spawn(send(caller, first, every, calls.clone()));
-        Self { calls, sender }
+        let (stop, stopped) = watch::channel(());
+        let sender = tokio::spawn(send(caller, first, every, calls.clone(), stopped));
+        Self {
+            calls,
+            sender,
+            stop,
+        }
     }
 
     /// The requests that have ended, in the order of their ends.
@@ -115,11 +122,11 @@ impl Traffic {
             .unwrap_or_default())
     }
 
-    /// Stops asking; the outcomes of what has ended.
-    #[must_use]
-    pub fn stop(self) -> Outcomes {
-        self.sender.abort();
-        self.calls().iter().map(|call| call.outcome).collect()
+    /// Stops asking and waits for what is under way.
+    pub async fn stop(mut self) -> Vec<Call> {
+        let _ = self.stop.send(());
+        let _ = (&mut self.sender).await;
+        self.calls()
     }
 
     fn calls_since(&self, since: SystemTime) -> Vec<Call> {
@@ -170,31 +177,39 @@ pub fn share(calls: &[Call], rank: SocketAddr) -> usize {
     calls.iter().filter(|call| call.rank == Some(rank)).count()
 }
 
-/// How many of the calls did not get their whole answer.
+/// The calls that did not get their whole answer.
 #[must_use]
-pub fn lost(calls: &[Call]) -> usize {
+pub fn lost(calls: &[Call]) -> Vec<&Call> {
     let is_lost = |call: &&Call| call.outcome != Outcome::Complete;
-    calls.iter().filter(is_lost).count()
+    calls.iter().filter(is_lost).collect()
 }
 
-async fn send(caller: Caller, first: u64, every: Duration, calls: Arc<Mutex<Vec<Call>>>) {
+async fn send(
+    caller: Caller,
+    first: u64,
+    every: Duration,
+    calls: Arc<Mutex<Vec<Call>>>,
+    mut stopped: watch::Receiver<()>,
+) {
     let mut clock = interval(every);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut running = JoinSet::new();
     for number in first.. {
-        clock.tick().await;
+        tokio::select! {
+            _ = clock.tick() => {}
+            _ = stopped.changed() => break,
+        }
         while running.try_join_next().is_some() {}
-        let Ok(question) = Question::chat(&chat(number), true) else {
-            return;
-        };
-        let (caller, calls) = (caller.clone(), calls.clone());
-        running.spawn(async move {
-            let call = caller.call(number, &question, &[]).await;
-            calls
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(call);
-        });
+        running.spawn(call(caller.clone(), number, calls.clone()));
+    }
+    while running.join_next().await.is_some() {}
+}
+
+async fn call(caller: Caller, number: u64, calls: Arc<Mutex<Vec<Call>>>) {
+    if let Ok(question) = Question::chat(&chat(number), true) {
+        let call = caller.call(number, &question, &[]).await;
+        let mut calls = calls.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.push(call);
     }
 }
 
