@@ -242,7 +242,8 @@ each_envoy! {
         stage.log.wait_for(calls.len()).await?;
         let wasted = stage.attempts(&ranks, killed, out)?;
         println!("{version}: a pod of 8 died; {wasted} attempts in {:?} until all were out", out.duration_since(killed)?);
-        assert!(wasted <= 16, "{wasted}");
+        // Three for each rank, if each had to be found by itself.
+        assert!(wasted < 24, "{wasted}");
         stage.envoy.wait_until_nothing_is_counted().await
     }
 }
