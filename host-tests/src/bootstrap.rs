@@ -75,6 +75,15 @@ impl Bootstrap {
         self
     }
 
+    /// Sets the configuration of the VM: another one makes Envoy start new VMs, as a new version of the module does.
+    #[must_use]
+    pub fn vm_configuration(mut self, text: &str) -> Self {
+        let value =
+            json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text});
+        self.each_module(|wasm| wasm["config"]["vm_config"]["configuration"] = value.clone());
+        self
+    }
+
     /// Sets a field of the picker's own configuration.
     #[must_use]
     pub fn picker_field(self, field: &str, value: Value) -> Self {

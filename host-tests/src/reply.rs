@@ -62,12 +62,7 @@ impl Reply {
     /// The rank that answered.
     #[must_use]
     pub fn rank(&self) -> Option<SocketAddr> {
-        self.headers
-            .get("x-simulated-rank")?
-            .to_str()
-            .ok()?
-            .parse()
-            .ok()
+        rank_in(&self.headers)
     }
 
     /// The body as JSON.
@@ -109,6 +104,12 @@ impl Digest {
             .filter_map(|rank| rank.parse().ok())
             .collect()
     }
+}
+
+/// The rank that answered with these headers.
+#[must_use]
+pub fn rank_in(headers: &HeaderMap) -> Option<SocketAddr> {
+    headers.get("x-simulated-rank")?.to_str().ok()?.parse().ok()
 }
 
 /// Makes a request with a JSON body straight to a server.

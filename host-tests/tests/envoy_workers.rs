@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use host_tests::bootstrap::Bootstrap;
+use host_tests::config_files::ConfigFiles;
 use host_tests::connection::{Connection, Protocol, Upload};
 use host_tests::each_envoy;
-use host_tests::held::{Held, spread};
-use host_tests::reply::Reply;
+use host_tests::held::{Held, spread, without_prompt};
+use host_tests::reply::{Reply, rank_in};
 use host_tests::scene::Scene;
 use host_tests::sim::Fault;
 use host_tests::upload::{self, Pace};
 use host_tests::workers;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::{Method, Request};
 use serde_json::{Value, json};
 
@@ -21,6 +24,9 @@ const RANKS: usize = 16;
 const COMPLETIONS: &str = "/v1/completions";
 /// Six blocks, so each turn of a conversation has another start of 4 KiB: no two are alike where nothing is known.
 const TURN_BYTES: usize = 1600;
+/// Conversations of which a VM told more than stands in the newest piece of what it told.
+const CONVERSATIONS: usize = 40;
+const LONG_TURNS: usize = 16;
 
 /// A gateway of four workers, each with as many connections as the others. Ranks report only once: what is counted here is
 /// this gateway's own.
@@ -61,6 +67,68 @@ fn evenly(scene: &Scene, times: usize) -> BTreeMap<SocketAddr, usize> {
         .into_iter()
         .map(|rank| (rank, times))
         .collect()
+}
+
+/// A stream that a fallback serves, for a conversation that is new to every rank: what was asked, who serves it, and the
+/// stream, of which the first byte has come. Asks until the best rank is the one that is dead.
+async fn first_that_moves(scene: &Scene) -> Result<(Value, SocketAddr, (Connection, Incoming))> {
+    for topic in 0..64 {
+        let mut body = turns(&format!("topic {topic}"), 1);
+        body["max_tokens"] = json!(200);
+        body["stream"] = json!(true);
+        let mut connection = scene.connect(Protocol::Http1Length).await?;
+        let response = connection.send(posted(scene, &body)?).await?;
+        let rank = rank_in(response.headers()).context("a rank answers")?;
+        let mut answer = response.into_body();
+        answer.frame().await.context("an event")??;
+        scene.envoy.wait_for_metric("queued_tokens", 0).await?;
+        if scene.envoy.metric("requests_moved").await? > 0 {
+            body["stream"] = json!(false);
+            body["max_tokens"] = json!(2);
+            return Ok((body, rank, (connection, answer)));
+        }
+        drop(connection);
+        scene.envoy.wait_until_nothing_is_counted().await?;
+    }
+    bail!("the dead rank was never the best")
+}
+
+/// A gateway whose VMs can be replaced.
+struct Update {
+    scene: Scene,
+    files: ConfigFiles,
+    bootstrap: Bootstrap,
+}
+
+impl Update {
+    async fn start(version: &str) -> Result<Self> {
+        let files = ConfigFiles::new()?;
+        let mut fixed = None;
+        let scene = Scene::start(version, WORKERS, 8, |bootstrap| {
+            let bootstrap = fixed.insert(balanced(bootstrap)).clone();
+            bootstrap.live_listener(&files).expect("a listener")
+        });
+        let scene = scene.await?;
+        let bootstrap = fixed.context("a bootstrap")?;
+        Ok(Self {
+            scene,
+            files,
+            bootstrap,
+        })
+    }
+
+    /// As a new version of the module does; connections from now on are served by the new VMs.
+    async fn new_vms(&self) -> Result<()> {
+        let bootstrap = self.bootstrap.clone().vm_configuration("the next version");
+        self.files.write_listener(&bootstrap)?;
+        let envoy = &self.scene.envoy;
+        envoy
+            .wait_for_stat("listener_manager.lds.update_success", 2)
+            .await?;
+        envoy
+            .wait_for_stat("listener_manager.total_filter_chains_draining", 1)
+            .await
+    }
 }
 
 each_envoy! {
@@ -117,6 +185,64 @@ each_envoy! {
         }
         assert_eq!(workers::accepted(&scene.envoy).await?, [2; WORKERS as usize]);
         connections.iter().for_each(tokio::task::JoinHandle::abort);
+        scene.envoy.wait_until_nothing_is_counted().await
+    }
+
+    async fn a_request_that_a_fallback_serves_counts_there_and_so_does_its_prefix(version: &str) -> Result<()> {
+        let scene = Scene::start(version, WORKERS, 2, balanced).await?;
+        scene.set_all(Fault::Slow { factor: 20.0 }).await;
+        let dead = &scene.pods.ranks()[0];
+        dead.set_fault(Fault::Dead).await;
+        let (body, moved, stream) = first_that_moves(&scene).await?;
+        assert_eq!(scene.envoy.metric("requests_moved").await?, 1);
+        dead.restart();
+        let mut expected = evenly(&scene, 1);
+        expected.remove(&moved);
+        assert_eq!(spread(&scene, 3, 1).await?, expected, "{moved} has the request that moved");
+        drop(stream);
+        scene.envoy.wait_until_nothing_is_counted().await?;
+        for connection in &mut workers::one_on_each(&scene.envoy, WORKERS, Protocol::Http1Length).await? {
+            assert_eq!(rank_of(&scene, connection, &body).await?, moved, "{} never got it", dead.addr());
+        }
+        scene.envoy.wait_until_nothing_is_counted().await
+    }
+
+    async fn new_vms_know_the_prefixes_that_old_ones_sent(version: &str) -> Result<()> {
+        let update = Update::start(version).await?;
+        let scene = &update.scene;
+        let mut homes = Vec::new();
+        let mut connections = workers::one_on_each(&scene.envoy, WORKERS, Protocol::Http1Length).await?;
+        for conversation in 0..CONVERSATIONS {
+            let body = turns(&format!("topic {conversation}"), LONG_TURNS);
+            homes.push(rank_of(scene, &mut connections[conversation % 4], &body).await?);
+        }
+        drop(connections);
+        update.new_vms().await?;
+        let hits = scene.envoy.metric("picks_prefix_hit").await?;
+        let mut connections = workers::one_on_each(&scene.envoy, WORKERS, Protocol::Http1Length).await?;
+        for (conversation, home) in homes.into_iter().enumerate() {
+            let body = turns(&format!("topic {conversation}"), LONG_TURNS + 1);
+            let rank = rank_of(scene, &mut connections[(conversation + 1) % 4], &body).await?;
+            assert_eq!(rank, home, "conversation {conversation}");
+        }
+        assert_eq!(scene.envoy.metric("picks_prefix_hit").await?, hits + CONVERSATIONS as u64);
+        scene.envoy.wait_until_nothing_is_counted().await
+    }
+
+    async fn new_vms_know_the_load_that_old_ones_have(version: &str) -> Result<()> {
+        let update = Update::start(version).await?;
+        let scene = &update.scene;
+        scene.set_all(Fault::Hanging).await;
+        let mut held = Held::default();
+        for number in 0..RANKS / 2 {
+            held.send(scene, without_prompt(scene)?, Protocol::Http2, number).await?;
+        }
+        let mut expected = evenly(scene, 1);
+        expected.retain(|rank, _| scene.rank(*rank).is_ok_and(|rank| rank.stats().open_requests == 0));
+        assert_eq!(expected.len(), RANKS / 2);
+        update.new_vms().await?;
+        assert_eq!(spread(scene, RANKS / 2, RANKS / 2).await?, expected);
+        drop(held);
         scene.envoy.wait_until_nothing_is_counted().await
     }
 }

@@ -11,6 +11,8 @@ pub(crate) struct Stream {
     pub(crate) charge: Option<Charge>,
     /// What was read of the prompt, until the answer tells which rank has it now.
     pub(crate) prompt: Option<Box<Prompt>>,
+    /// The first block of the prompt that was new to its rank.
+    pub(crate) new_block: Option<u64>,
     /// The ranks that were named, best first.
     pub(crate) named: Vec<SocketAddr>,
     pub(crate) picked_ms: u64,
@@ -38,6 +40,7 @@ impl Stream {
             pool,
             charge: None,
             prompt: None,
+            new_block: None,
             named: Vec::new(),
             picked_ms: 0,
             expected_ms: 0,

@@ -262,6 +262,7 @@ impl Worker {
         let stream = Stream {
             charge: Some(pick.charge),
             prompt: prompt.map(Box::new),
+            new_block: pick.new_block,
             named: pick.ranks,
             picked_ms: now_ms,
             expected_ms: milliseconds(pick.cost.queue_seconds + pick.cost.miss_seconds),

@@ -72,7 +72,7 @@ pub use peers::{
     Span, Stored, Totals,
 };
 pub use pick::{Candidate, Reason, best_first};
-pub use pool::{Pick, Pool};
+pub use pool::{Moved, Pick, Pool};
 pub use prefaces::{FRONT_FIELDS, Preface, Prefaces};
 pub use prefix_index::PrefixIndex;
 pub use prompt::{Block, BodyEnd, Outcome, Prompt};

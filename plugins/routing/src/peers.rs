@@ -183,9 +183,9 @@ impl Peers {
 
     /// Reads a few older segments for their prompts; to be called at each tick.
     pub fn catch_up(&mut self, memory: &impl SharedMemory, heard: &mut dyn FnMut(Heard<'_>)) {
-        let behind = self.peers.iter_mut().find(|peer| peer.is_behind());
-        if let Some(peer) = behind {
-            peer.catch_up(memory, CAUGHT_UP_AT_ONCE, heard);
+        let mut left = CAUGHT_UP_AT_ONCE;
+        for peer in self.peers.iter_mut().filter(|peer| peer.is_behind()) {
+            left = left.saturating_sub(peer.catch_up(memory, left, heard));
         }
     }
 
@@ -210,6 +210,11 @@ impl Peers {
     /// A prompt went to a rank.
     pub fn prompt(&mut self, key: RankKey, blocks: &[SentBlock]) {
         self.outbox.prompt(key, blocks);
+    }
+
+    /// A prompt never got to its rank, to which this block of it was new.
+    pub fn lost(&mut self, key: RankKey, new_block: u64) {
+        self.outbox.lost(key, new_block);
     }
 
     /// An attempt on a rank failed, in the way of `code`.

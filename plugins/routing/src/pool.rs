@@ -34,6 +34,19 @@ pub struct Pick {
     pub charge: Charge,
     /// Blocks that are news for the other workers.
     pub sent: Vec<SentBlock>,
+    /// The first block that the rank did not hold: what it loses if the prompt never gets there.
+    pub new_block: Option<u64>,
+}
+
+/// Where a request went after its pick.
+#[derive(Debug)]
+pub struct Moved {
+    /// What the request counts on the rank that serves it.
+    pub charge: Charge,
+    /// Blocks that are news for the other workers.
+    pub sent: Vec<SentBlock>,
+    /// The first block that this rank did not hold.
+    pub new_block: Option<u64>,
 }
 
 /// A rank that a request may be sent to, with what a pick looks at.
@@ -152,6 +165,7 @@ impl Pool {
         let matched_tokens = self.matched_tokens(prompt, best);
         let prompt_tokens = prompt.map_or(0, Prompt::tokens);
         let cost = self.cost(prompt, best, self.loads.total(best), 0);
+        let new_block = self.new_block(prompt, best);
         let sent = self.remember(best, prompt);
         let queued_tokens = prompt_tokens.saturating_sub(matched_tokens);
         let charge = self.loads.charge(best, queued_tokens);
@@ -167,7 +181,13 @@ impl Pool {
             matched_tokens,
             charge,
             sent,
+            new_block,
         })
+    }
+
+    /// A rank never got the prompt of which this block was new to it.
+    pub fn lose(&mut self, rank: RankId, new_block: u64) {
+        self.index.lose(rank, new_block);
     }
 
     /// Notes what a request that was picked for was found to hold once all of it was read; gives what is news.
@@ -194,7 +214,7 @@ impl Pool {
         charge: Charge,
         address: SocketAddr,
         prompt: Option<&Prompt>,
-    ) -> Option<(Charge, Vec<SentBlock>)> {
+    ) -> Option<Moved> {
         let still_queued = self.loads.end(charge) > 0;
         let rank = self.seats.rank_of(crate::seats::address_hash(address))?;
         let blocks = prompt.map_or(&[][..], |prompt| &prompt.blocks);
@@ -204,9 +224,14 @@ impl Pool {
         let uncached = prompt
             .map_or(0, Prompt::tokens)
             .saturating_sub(matched_tokens);
+        let new_block = self.new_block(prompt, rank);
         let sent = self.remember(rank, prompt);
         let queued_tokens = if still_queued { uncached } else { 0 };
-        Some((self.loads.charge(rank, queued_tokens), sent))
+        Some(Moved {
+            charge: self.loads.charge(rank, queued_tokens),
+            sent,
+            new_block,
+        })
     }
 
     /// The address of a rank.
@@ -310,6 +335,12 @@ impl Pool {
         prompt.map_or(0, |prompt| {
             prompt.tokens_in(usize::try_from(depth).unwrap_or(0))
         })
+    }
+
+    fn new_block(&self, prompt: Option<&Prompt>, rank: RankId) -> Option<u64> {
+        let depth = self.depths.get(rank.index()).copied().unwrap_or(0);
+        let block = prompt?.blocks.get(usize::try_from(depth).ok()?)?;
+        Some(block.chain_hash)
     }
 
     /// A rank takes its seat: what was known of the one before it is forgotten, and what others have on it counts.

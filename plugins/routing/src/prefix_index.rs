@@ -79,6 +79,11 @@ impl PrefixIndex {
         }
     }
 
+    /// `rank` does not hold this block, and so none that stand behind it in a prompt.
+    pub fn lose(&mut self, rank: RankId, chain_hash: u64) {
+        self.slots.take_from(chain_hash, rank.0);
+    }
+
     /// Counts into `depths`, by rank, how many of the first blocks each rank holds without a gap.
     pub fn match_depths(&self, blocks: impl Iterator<Item = u64>, depths: &mut Vec<u32>) {
         depths.clear();

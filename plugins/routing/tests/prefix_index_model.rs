@@ -22,6 +22,8 @@ enum Step {
     /// The prompt whose tokens these are goes to a rank.
     Insert(u16, Vec<u8>),
     Forget(u16),
+    /// A rank loses the last block of a prompt.
+    Lose(u16, Vec<u8>),
     /// A rank's capacity becomes this if it was more.
     Shrink(u16, u32),
 }
@@ -34,6 +36,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         20 => (0..RANKS, prompts()).prop_map(|(rank, prompt)| Step::Insert(rank, prompt)),
         1 => (0..RANKS).prop_map(Step::Forget),
+        2 => (0..RANKS, prompts()).prop_map(|(rank, prompt)| Step::Lose(rank, prompt)),
         1 => (0..RANKS, 0u32..40).prop_map(|(rank, capacity)| Step::Shrink(rank, capacity)),
     ];
     vec(step, 0..60)
@@ -123,6 +126,12 @@ impl Both {
             Step::Forget(rank) => {
                 self.index.forget(RankId(*rank));
                 self.twins[usize::from(*rank)].touched.clear();
+            }
+            Step::Lose(rank, prompt) => {
+                if let Some(last) = blocks(prompt).last() {
+                    self.index.lose(RankId(*rank), *last);
+                    self.twins[usize::from(*rank)].touched.remove(last);
+                }
             }
             Step::Shrink(rank, capacity) => {
                 let twin = &mut self.twins[usize::from(*rank)];

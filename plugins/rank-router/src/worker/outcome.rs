@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use routing::{Attempt, BEAT_MS, Failure, RankId, Span};
+use routing::{Attempt, BEAT_MS, Failure, Moved, RankId, Span};
 
 use super::Worker;
 use crate::stream::{Answer, Stream};
@@ -149,27 +149,44 @@ impl Worker {
         let passed = place.unwrap_or(stream.named.len());
         let failed: Vec<SocketAddr> = stream.named.drain(..passed).collect();
         let (pool, attempt, before) = (stream.pool, stream.attempt(now_ms), stream.rank());
-        let charge = stream.charge.take();
+        let (charge, new_block) = (stream.charge.take(), stream.new_block.take());
         let shared = self.pools.get_mut(&pool);
         let moved = shared.zip(charge).and_then(|(shared, charge)| {
             shared.pool.serve(charge, address, stream.prompt.as_deref())
         });
         self.metrics.moved();
-        let (charge, sent) = moved.unzip();
-        let after = charge.as_ref().map(routing::Charge::rank);
-        if let Some(stream) = self.streams.get_mut(&picker) {
-            stream.charge = charge;
+        if let Some(before) = before {
+            self.lose(pool, before, new_block);
+            self.tell_load(pool, before);
         }
-        for rank in [before, after].into_iter().flatten() {
-            self.tell_load(pool, rank);
-        }
-        if let (Some(rank), Some(sent)) = (after, sent) {
-            self.tell_prompt(pool, rank, &sent);
+        if let Some(moved) = moved {
+            self.count_on(picker, pool, moved);
         }
         for address in failed {
             // In which way is not known any more; a refused connection would weigh more.
             self.rank_failed(pool, address, Failure::Reset, attempt, now_ms);
         }
+    }
+
+    /// A rank failed before it got the prompt, or lost it with its process: it is not believed to hold it.
+    fn lose(&mut self, pool: u64, rank: RankId, new_block: Option<u64>) {
+        let shared = self.pools.get_mut(&pool);
+        if let (Some(shared), Some(new_block)) = (shared, new_block) {
+            shared.pool.lose(rank, new_block);
+            if let Some(key) = shared.pool.rank_key(rank) {
+                self.peers.lost(key, new_block);
+            }
+        }
+    }
+
+    fn count_on(&mut self, picker: u32, pool: u64, moved: Moved) {
+        let rank = moved.charge.rank();
+        if let Some(stream) = self.streams.get_mut(&picker) {
+            stream.charge = Some(moved.charge);
+            stream.new_block = moved.new_block;
+        }
+        self.tell_load(pool, rank);
+        self.tell_prompt(pool, rank, &moved.sent);
     }
 
     fn rank_failed(

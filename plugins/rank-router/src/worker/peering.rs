@@ -211,6 +211,7 @@ impl Ears<'_> {
             }
             News::Load { key, .. }
             | News::Prompt { key, .. }
+            | News::Lost { key, .. }
             | News::Failed { key, .. }
             | News::Standing { key, .. }
             | News::Answered { key, .. } => key,
@@ -232,6 +233,7 @@ impl Ears<'_> {
                 pool.heard_load(slot, key.rank, load);
             }
             News::Prompt { blocks, .. } => pool.heard_prompt(key.rank, blocks),
+            News::Lost { new_block, .. } => pool.heard_loss(key.rank, new_block),
             News::Failed { code, span, .. } => {
                 pool.heard_failure(key.rank, code, span, self.now_ms);
             }

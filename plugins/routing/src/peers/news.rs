@@ -55,6 +55,13 @@ pub enum News<'a> {
         /// The blocks, first to last.
         blocks: SentBlocks<'a>,
     },
+    /// A prompt never got to its rank.
+    Lost {
+        /// The rank.
+        key: RankKey,
+        /// The first block that was new to it.
+        new_block: u64,
+    },
     /// An attempt on a rank failed.
     Failed {
         /// The rank.
@@ -105,6 +112,7 @@ const PROMPT: u8 = 3;
 const FAILED: u8 = 4;
 const ANSWERED: u8 = 5;
 const STANDING: u8 = 6;
+const LOST: u8 = 7;
 
 impl<'a> SentBlocks<'a> {
     /// The blocks, first to last.
@@ -154,6 +162,12 @@ pub(crate) fn write_prompt(bytes: &mut Vec<u8>, key: RankKey, blocks: &[SentBloc
     }
 }
 
+/// Writes that a prompt never got to its rank.
+pub(crate) fn write_lost(bytes: &mut Vec<u8>, key: RankKey, new_block: u64) {
+    write_head(bytes, LOST, key);
+    bytes.extend_from_slice(&new_block.to_le_bytes());
+}
+
 /// Writes that an attempt on a rank failed.
 pub(crate) fn write_failed(bytes: &mut Vec<u8>, key: RankKey, code: u8, span: Span) {
     write_head(bytes, FAILED, key);
@@ -200,6 +214,10 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
         PROMPT => News::Prompt {
             key: key(wire)?,
             blocks: SentBlocks::read(wire)?,
+        },
+        LOST => News::Lost {
+            key: key(wire)?,
+            new_block: wire.u64()?,
         },
         FAILED => News::Failed {
             key: key(wire)?,
@@ -267,6 +285,7 @@ mod tests {
             from_ms: 1000,
             to_ms: 1030,
         };
+        write_lost(&mut bytes, KEY, 11);
         write_failed(&mut bytes, KEY, 2, span);
         write_answered(&mut bytes, KEY, span);
         write_standing(&mut bytes, KEY, &[7; Spell::BYTES]);
@@ -294,6 +313,7 @@ mod tests {
                 } => {
                     format!("{} {} {queued_tokens} {in_flight}", key.pool, key.rank)
                 }
+                News::Lost { key, new_block } => format!("{} lost {new_block}", key.rank),
                 News::Failed { code, span, .. } => {
                     format!("failed {code} {} {}", span.from_ms, span.to_ms)
                 }
@@ -303,10 +323,11 @@ mod tests {
             .collect()
     }
 
-    const ALL: [&str; 6] = [
+    const ALL: [&str; 7] = [
         "1 2 3",
         "3 4 700 5",
         "4 [(11, 0), (12, 1)]",
+        "4 lost 11",
         "failed 2 1000 1030",
         "answered 1000 1030",
         "standing 7",
@@ -327,7 +348,7 @@ mod tests {
             assert!(events.len() >= seen);
             seen = events.len();
         }
-        assert_eq!(seen, 5);
+        assert_eq!(seen, ALL.len() - 1);
     }
 
     #[test]

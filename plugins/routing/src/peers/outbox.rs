@@ -106,6 +106,11 @@ impl Outbox {
         }
     }
 
+    /// A prompt never got to its rank.
+    pub(crate) fn lost(&mut self, key: RankKey, new_block: u64) {
+        self.append(|bytes| news::write_lost(bytes, key, new_block));
+    }
+
     /// An attempt on a rank failed.
     pub(crate) fn failed(&mut self, key: RankKey, code: u8, span: Span) {
         self.append(|bytes| news::write_failed(bytes, key, code, span));

@@ -181,13 +181,16 @@ impl Peer {
     }
 
     /// Reads a few of the older segments for what does not age by itself: loads do, prompts and failures have their time.
+    /// Gives how many it read.
     pub(crate) fn catch_up(
         &mut self,
         memory: &impl SharedMemory,
         segments: usize,
         heard: &mut dyn FnMut(Heard<'_>),
-    ) {
+    ) -> usize {
+        let mut read = 0usize;
         for number in self.missed.by_ref().take(segments) {
+            read = read.saturating_add(1);
             let stored = memory.get(&segment_key(self.slot, number));
             let segment = Segment::read(&stored.bytes).filter(|segment| segment.number == number);
             let mut events =
@@ -201,5 +204,6 @@ impl Peer {
                 }
             }
         }
+        read
     }
 }

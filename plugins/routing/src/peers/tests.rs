@@ -128,7 +128,10 @@ impl Vm {
                 News::Prompt { blocks, .. } => {
                     prompts.extend(blocks.iter().map(|block| block.chain_hash));
                 }
-                News::Failed { .. } | News::Answered { .. } | News::Standing { .. } => {}
+                News::Lost { .. }
+                | News::Failed { .. }
+                | News::Answered { .. }
+                | News::Standing { .. } => {}
             },
         });
     }

@@ -25,6 +25,13 @@ impl Pool {
         }
     }
 
+    /// A rank never got a prompt of another worker, of which this block was new to it.
+    pub fn heard_loss(&mut self, rank: u64, new_block: u64) {
+        if let Some(rank) = self.seats.rank_of(rank) {
+            self.index.lose(rank, new_block);
+        }
+    }
+
     /// An attempt of another worker on a rank failed.
     pub fn heard_failure(&mut self, rank: u64, code: u8, span: Span, now_ms: u64) {
         let rank = self.seats.rank_of(rank);

@@ -116,6 +116,18 @@ impl Slots {
         }
     }
 
+    /// Takes a block from a rank; a block that nobody holds any more goes.
+    pub(super) fn take_from(&mut self, hash: u64, rank: u16) {
+        let Some(place) = self.find(hash) else { return };
+        let Some(slot) = self.arena.get_mut(place) else {
+            return;
+        };
+        slot.holders.retain(|holder| holder.rank != rank);
+        if slot.holders.is_empty() {
+            self.release(place);
+        }
+    }
+
     /// Takes dead holders out of a few slots.
     pub(super) fn sweep(&mut self, clocks: &[RankClock]) {
         for _ in 0..SWEPT_SLOTS {

@@ -39,6 +39,20 @@ fn each_rank_matches_what_it_was_sent() {
 }
 
 #[test]
+fn a_rank_that_loses_a_block_matches_up_to_it_until_it_is_sent_again() {
+    let mut index = index(100);
+    insert(&mut index, A, &[1, 2, 3]);
+    insert(&mut index, B, &[1, 2, 3]);
+    index.lose(A, 2);
+    index.lose(A, 77);
+    assert_eq!(depths(&index, &[1, 2, 3]), [1, 3]);
+    index.lose(B, 2);
+    assert_eq!((depths(&index, &[1, 2, 3]), index.len()), (vec![1, 1], 2));
+    insert(&mut index, A, &[1, 2, 3]);
+    assert_eq!(depths(&index, &[1, 2, 3]), [3, 1]);
+}
+
+#[test]
 fn a_rank_over_its_capacity_loses_leaves_before_roots() {
     let mut index = index(4);
     insert(&mut index, A, &[1, 2, 3]);

@@ -116,17 +116,33 @@ fn a_request_counts_on_the_rank_that_serves_it_and_its_prompt_is_there() {
     let prompt = prompt("alice", 40);
     let pick = pool.pick(Some(&prompt), 0, 0).unwrap();
     let (first, next) = (pick.ranks[0], pick.ranks[1]);
-    let (charge, sent) = pool.serve(pick.charge, next, Some(&prompt)).unwrap();
+    let moved = pool.serve(pick.charge, next, Some(&prompt)).unwrap();
     assert_eq!(
         (pool.load(first), pool.load(next)),
         (Some((0, 0)), Some((640, 1)))
     );
-    assert_eq!(sent.len(), 40);
-    pool.end(charge);
+    assert_eq!(moved.sent.len(), 40);
+    pool.end(moved.charge);
     assert_eq!(pool.load(next), Some((0, 0)));
     fail(&mut pool, &first.to_string(), Failure::Connect, 2, 0);
     let again = pool.pick(Some(&prompt), 0, 1).unwrap();
     assert_eq!((again.ranks[0], again.matched_tokens), (next, 640));
+}
+
+#[test]
+fn a_rank_that_never_got_a_prompt_holds_what_it_was_sent_before() {
+    let mut pool = pool(&TWO_PODS);
+    let earlier = pool.pick(Some(&prompt("alice", 20)), 0, 0).unwrap();
+    let pick = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
+    let (failed, home) = (pick.charge.rank(), pick.ranks[0]);
+    assert_eq!(earlier.charge.rank(), failed);
+    pool.lose(failed, pick.new_block.unwrap());
+    pool.end(pick.charge);
+    pool.end(earlier.charge);
+    let again = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
+    assert_eq!((again.ranks[0], again.matched_tokens), (home, 320));
+    let known = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
+    assert_eq!(known.new_block, None, "all of it was there");
 }
 
 #[test]

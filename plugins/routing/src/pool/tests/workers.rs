@@ -81,6 +81,7 @@ impl Pair {
                     pool.heard_load(slot, key.rank, load);
                 }
                 News::Prompt { key, blocks } => pool.heard_prompt(key.rank, blocks),
+                News::Lost { key, new_block } => pool.heard_loss(key.rank, new_block),
                 News::Failed { key, code, span } => {
                     pool.heard_failure(key.rank, code, span, now_ms);
                 }
@@ -185,6 +186,23 @@ fn a_rank_that_failed_one_worker_is_out_for_the_other_too() {
         .collect();
     assert!(picks.iter().all(|pick| !pick.ranks.contains(&dead)));
     assert_eq!(pair.pools[1].health_counts(pair.now_ms).out_ranks, 1);
+}
+
+#[test]
+fn no_worker_believes_a_prompt_where_it_never_got() {
+    let mut pair = Pair::new(&TWO_PODS);
+    let prompt = prompt("alice", 40);
+    let pick = pair.pick(0, &prompt);
+    let (failed, key) = (
+        pick.charge.rank(),
+        pair.pools[0].rank_key(pick.charge.rank()),
+    );
+    let (key, new_block) = (key.unwrap(), pick.new_block.unwrap());
+    pair.pools[0].end(pick.charge);
+    pair.pools[0].lose(failed, new_block);
+    pair.peers[0].lost(key, new_block);
+    pair.tell_load(0, failed);
+    assert_eq!(pair.pick(1, &prompt).matched_tokens, 0);
 }
 
 #[test]
