@@ -116,7 +116,7 @@ fn sent_before_the_first_answer(calls: &[Call], rank: SocketAddr) -> Option<usiz
     Some(own().filter(|call| call.sent < answered).count())
 }
 
-fn rank<'a>(scene: &'a Scene, place: usize) -> &'a RankHandle {
+fn rank(scene: &Scene, place: usize) -> &RankHandle {
     &scene.pods.ranks()[place]
 }
 

@@ -82,7 +82,7 @@ async fn first_that_moves(scene: &Scene) -> Result<(Value, SocketAddr, (Connecti
         let mut answer = response.into_body();
         answer.frame().await.context("an event")??;
         scene.envoy.wait_for_metric("queued_tokens", 0).await?;
-        if scene.envoy.metric("requests_moved").await? > 0 {
+        if scene.envoy.metric("fallbacks_used").await? > 0 {
             body["stream"] = json!(false);
             body["max_tokens"] = json!(2);
             return Ok((body, rank, (connection, answer)));
@@ -194,7 +194,7 @@ each_envoy! {
         let dead = &scene.pods.ranks()[0];
         dead.set_fault(Fault::Dead).await;
         let (body, moved, stream) = first_that_moves(&scene).await?;
-        assert_eq!(scene.envoy.metric("requests_moved").await?, 1);
+        assert_eq!(scene.envoy.metric("fallbacks_used").await?, 1);
         dead.restart();
         let mut expected = evenly(&scene, 1);
         expected.remove(&moved);
