@@ -28,10 +28,6 @@ use crate::trace::{Detail, Trace};
 use crate::vm::Callback;
 use crate::vm_record::{VmId, VmRecord};
 
-/// Items in one queue: a VM rings itself and takes all when it is called, so a few are left when calls get lost. What
-/// grows with the requests is far beyond this in a long run.
-const MOST_QUEUED: usize = 64;
-
 /// What a host call asks for that Envoy does once the callback is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -89,6 +85,8 @@ pub(crate) struct Envoy {
     pub(crate) agenda: Agenda,
     pub(crate) shared_data: SharedData,
     pub(crate) queues: Queues,
+    /// Not in a run in which every call of a queue is lost, until it rests.
+    pub(crate) queues_call: bool,
     pub(crate) metrics: Metrics,
     pub(crate) vms: BTreeMap<VmId, VmRecord>,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
@@ -102,8 +100,10 @@ pub(crate) struct Envoy {
 impl Envoy {
     pub(crate) fn new(mut chance: Chance, detail: Detail) -> Self {
         let ranks = Ranks::new(chance.length(1, 8));
+        let chaos = Chaos::draw(&mut chance);
         Self {
-            chaos: Chaos::draw(&mut chance),
+            queues_call: chaos.lost_bell < 1.0,
+            chaos,
             chance,
             clock: Clock::default(),
             agenda: Agenda::default(),

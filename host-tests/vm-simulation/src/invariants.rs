@@ -1,5 +1,6 @@
 //! What must hold once a gateway has come to rest. What must hold at every step is checked where the step is made.
 
+use crate::envoy::Envoy;
 use crate::schedule::MS;
 use crate::simulation::Simulation;
 use crate::stream::StreamId;
@@ -11,6 +12,14 @@ const EXPECT_HEALED: bool = true;
 /// Whether a held request is decided in time even when the wall clock was set back meanwhile. Where it is not, it waits
 /// until the clock is where it was, and runs with such a clock are left out.
 const EXPECT_DECIDED_AFTER_SET_BACK: bool = true;
+
+/// Whether a VM also empties a queue for which it is never called. Where it does not, runs in which no queue calls are
+/// left out.
+const EXPECT_QUEUES_EMPTIED_UNCALLED: bool = false;
+
+/// Items in one queue: a VM rings itself and takes all when it is called, so a few are left when calls get lost. What
+/// grows with the requests is beyond this in a run of many.
+const MOST_QUEUED: usize = 64;
 
 /// How long a request may be held while only its VM has to do something: many times the longest idle limit and the
 /// slowest timer that a run has.
@@ -57,6 +66,15 @@ pub(crate) fn judge_hold(simulation: &mut Simulation, id: StreamId) {
         "no request is held for long while nothing else is awaited",
         how,
     );
+}
+
+/// Judges a queue that has grown to this length.
+pub(crate) fn judge_queue(envoy: &mut Envoy, length: usize) {
+    let is_expected = envoy.queues_call || EXPECT_QUEUES_EMPTIED_UNCALLED;
+    if length > MOST_QUEUED && is_expected {
+        let how = format!("{length} items");
+        envoy.findings.violate("queues stay short", how);
+    }
 }
 
 fn judge_streams(simulation: &mut Simulation) {

@@ -1,8 +1,8 @@
 //! Several VMs of the real module in one fake Envoy, under a seeded scheduler that misbehaves.
 //!
 //! The SDK's entry points exist natively too, and what they import is plain C functions. This crate defines those
-//! functions ([`host_abi`]) and so is the host of the module as it is, glue included. A VM is a thread, because module and
-//! SDK keep their state in thread-locals ([`vm`]); it runs only while it holds the fake Envoy ([`baton`]), so one seed is
+//! functions (`host_abi`) and so is the host of the module as it is, glue included. A VM is a thread, because module and
+//! SDK keep their state in thread-locals (`vm`); it runs only while it holds the fake Envoy (`baton`), so one seed is
 //! one run.
 //!
 //! | file | holds |

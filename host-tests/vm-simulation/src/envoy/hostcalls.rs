@@ -4,9 +4,10 @@
 
 use proxy_wasm::types::{LogLevel, MetricType, Status};
 
-use super::{Call, Envoy, HeaderMap, MOST_QUEUED, metrics};
+use super::{Call, Envoy, HeaderMap, metrics};
 use crate::backend::{self, CallRequest};
 use crate::envoy::queues::Registrant;
+use crate::invariants;
 use crate::schedule::{Event, MS};
 use crate::trace::Detail;
 use crate::vm_record::{Context, VmId, VmRecord};
@@ -133,10 +134,7 @@ impl Envoy {
         self.findings
             .figures
             .raise("items in a queue", length as u64);
-        if length > MOST_QUEUED {
-            self.findings
-                .violate("queues stay short", format!("{length} items"));
-        }
+        invariants::judge_queue(self, length);
         if self.chance.hits(self.chaos.lost_bell) {
             self.findings.count("queue callbacks lost");
             return Ok(());
