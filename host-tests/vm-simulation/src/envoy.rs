@@ -85,8 +85,6 @@ pub(crate) struct Envoy {
     pub(crate) agenda: Agenda,
     pub(crate) shared_data: SharedData,
     pub(crate) queues: Queues,
-    /// Not in a run in which every call of a queue is lost, until it rests.
-    pub(crate) queues_call: bool,
     pub(crate) metrics: Metrics,
     pub(crate) vms: BTreeMap<VmId, VmRecord>,
     pub(crate) streams: BTreeMap<StreamId, Stream>,
@@ -102,7 +100,6 @@ impl Envoy {
         let ranks = Ranks::new(chance.length(1, 8));
         let chaos = Chaos::draw(&mut chance);
         Self {
-            queues_call: chaos.lost_bell < 1.0,
             chaos,
             chance,
             clock: Clock::default(),

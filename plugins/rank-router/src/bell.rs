@@ -6,44 +6,51 @@
 
 use proxy_wasm::hostcalls;
 
-/// A queue and the root that is called when something is in it.
-#[derive(Clone, Copy, Debug)]
-struct Bell {
+/// The queue of a VM, and the root that is called when something is in it.
+#[derive(Debug)]
+struct Hung {
     root: u32,
+    name: String,
     queue: u32,
 }
 
-/// The bells of a VM: one for each picker root, of which any will do.
+/// The bell of a VM. While none hangs, ticks find what is due.
 #[derive(Debug, Default)]
-pub(crate) struct Bells {
-    bells: Vec<Bell>,
+pub(crate) struct Bell {
+    hung: Option<Hung>,
     is_rung: bool,
 }
 
-impl Bells {
-    /// Registers a queue for `root`; its name must be new in this Envoy, because a queue calls only the last VM that
-    /// registered it. Only in a root's callbacks.
-    pub(crate) fn hang(&mut self, root: u32, name: &str) {
-        if self.bells.iter().any(|bell| bell.root == root) {
+impl Bell {
+    /// Registers a queue of this name, unless it is there already; calls go to `root`. Only in a root's callbacks.
+    ///
+    /// Queues are never removed, so names must be few; and a queue calls only the last VM that registered its name, so a
+    /// name must belong to one VM at a time.
+    pub(crate) fn hang(&mut self, root: u32, name: String) {
+        if self.hung.as_ref().is_some_and(|hung| hung.name == name) {
             return;
         }
-        if let Ok(queue) = hostcalls::register_shared_queue(name) {
-            self.bells.push(Bell { root, queue });
-        }
+        let queue = hostcalls::register_shared_queue(&name);
+        self.hung = queue.ok().map(|queue| Hung { root, name, queue });
+        self.is_rung = false;
     }
 
-    /// Forgets the bell of a root that goes away.
+    /// Forgets the bell if this root was called by it: the root goes away.
     pub(crate) fn take_down(&mut self, root: u32) {
-        self.bells.retain(|bell| bell.root != root);
+        self.hung = self.hung.take().filter(|hung| hung.root != root);
     }
 
     /// Asks for a call soon; does nothing when one is already on its way. Any phase.
-    ///
-    /// The newest bell first: the roots of an old configuration go away before those of a new one. When every bell
-    /// is broken the next tick finds what is due.
     pub(crate) fn ring(&mut self) {
         if !self.is_rung {
-            self.is_rung = self.bells.iter().rev().any(|bell| rings(bell.queue));
+            self.is_rung = self.hung.as_ref().is_some_and(|hung| rings(hung.queue));
+        }
+    }
+
+    /// Empties the queue while a call is waited for: were it never to come, it would grow by a word with each tick.
+    pub(crate) fn empty(&self) {
+        if let Some(hung) = self.hung.as_ref().filter(|_| self.is_rung) {
+            drain(hung.queue);
         }
     }
 

@@ -57,7 +57,7 @@ impl Reader {
         let now_ms = host::now_ms();
         worker::with(|worker| {
             if is_due {
-                worker.bells.ring();
+                worker.bell.ring();
             } else {
                 worker.learn();
             }

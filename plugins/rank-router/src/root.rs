@@ -44,8 +44,6 @@ impl Root {
         host::tick_every(worker::TICK);
         let before = std::mem::replace(&mut self.filter, Filter::Unconfigured);
         let pools = worker::with(|worker| {
-            let name = format!("rank_router.bell.{}.{}", worker.vm(), self.id);
-            worker.bells.hang(self.id, &name);
             let pools = configs.into_iter().map(|config| worker.join_pool(config));
             Some(pools.collect::<Vec<u64>>())
         });
@@ -64,7 +62,7 @@ fn leave(filter: &Filter) {
 impl Drop for Root {
     fn drop(&mut self) {
         leave(&self.filter);
-        worker::with(|worker| worker.bells.take_down(self.id));
+        worker::with(|worker| worker.bell.take_down(self.id));
     }
 }
 
@@ -99,7 +97,11 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         host::follow_log_level();
         let now_ms = host::now_ms();
-        worker::with(|worker| worker.tick(now_ms));
+        worker::with(|worker| {
+            worker.bell.empty();
+            worker.tick(now_ms);
+            worker.hang_bell(self.id);
+        });
         worker::decide_due(self.id);
     }
 

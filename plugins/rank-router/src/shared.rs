@@ -2,7 +2,7 @@
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
-use routing::{SharedMemory, Stored};
+use routing::{SharedMemory, Stored, seal, unseal};
 
 /// What this VM knows of the metrics that hint at something new.
 #[derive(Debug, Default)]
@@ -18,9 +18,14 @@ impl Shared {
         value(self.posted_metric())
     }
 
+    /// What was put up under a key; nothing where something else stands.
+    pub(crate) fn posting(&self, key: &str) -> Option<Vec<u8>> {
+        unseal(&self.get(key).bytes).map(<[u8]>::to_vec)
+    }
+
     /// Puts up what all workers use.
     pub(crate) fn post(&mut self, key: &str, bytes: &[u8]) {
-        self.set(key, bytes, None);
+        self.set(key, &seal(bytes), None);
         add_one(self.posted_metric());
     }
 

@@ -8,7 +8,7 @@ use routing::{
     Totals, chain, hash_bytes, rank_list,
 };
 
-use crate::bell::Bells;
+use crate::bell::Bell;
 use crate::host;
 use crate::metrics::Metrics;
 use crate::shared::Shared;
@@ -59,7 +59,7 @@ pub(crate) struct Worker {
     streams: HashMap<u32, Stream>,
     by_cluster: HashMap<(u64, u64), Option<u64>>,
     pub(crate) exchanges: Exchanges,
-    pub(crate) bells: Bells,
+    pub(crate) bell: Bell,
     pub(crate) metrics: Metrics,
     pub(crate) shared: Shared,
     pub(crate) watch: Watch,
@@ -86,7 +86,7 @@ impl Worker {
             streams: HashMap::new(),
             by_cluster: HashMap::new(),
             exchanges: Exchanges::default(),
-            bells: Bells::default(),
+            bell: Bell::default(),
             metrics: Metrics::define(),
             shared: Shared::default(),
             watch: Watch::default(),
@@ -100,11 +100,6 @@ impl Worker {
             spells_told_ms: 0,
             warned_of_reader: false,
         }
-    }
-
-    /// A number that no other VM of this Envoy has.
-    pub(crate) fn vm(&self) -> u64 {
-        self.vm
     }
 
     /// The property by which a picker finds the reader of its stream. It names the VM, because after a reload the
@@ -143,6 +138,18 @@ impl Worker {
             shared.pickers = shared.pickers.saturating_sub(1);
         }
         self.drop_unused(key);
+    }
+
+    /// Hangs the bell of this VM: by its slot, which no other living VM has and of which there are few. Only in a picker
+    /// root's callbacks.
+    pub(crate) fn hang_bell(&mut self, root: u32) {
+        let name = match self.peers.slot() {
+            Some(slot) => format!("rank_router.bell.{slot}"),
+            // Alone, it has none.
+            None if cfg!(feature = "isolated") => format!("rank_router.bell.vm.{}", self.vm),
+            None => return,
+        };
+        self.bell.hang(root, name);
     }
 
     /// Whether a picker's requests are all for one pool, whatever cluster they go to.
@@ -349,7 +356,7 @@ impl Worker {
 
 /// Decides what is due and lets it go on; then acts on `root` again. Only in a picker root's callbacks.
 pub(crate) fn decide_due(root: u32) {
-    with(|worker| worker.bells.silence());
+    with(|worker| worker.bell.silence());
     let now_ms = host::now_ms();
     for decidable in with(|worker| worker.exchanges.take_due()) {
         let picker = decidable.picker;

@@ -43,6 +43,7 @@ mod reports;
 mod role;
 mod routing_headers;
 mod scrapes;
+mod sealed;
 mod seats;
 mod section;
 #[cfg(test)]
@@ -83,4 +84,5 @@ pub use reports::{RankReport, ReportTable, ReportsError};
 pub use role::{Role, RoleMatcher, RoleRules};
 pub use routing_headers::{DESTINATION_HEADER, STRIPPED_HEADERS};
 pub use scrapes::{SCRAPE_TIMEOUT_MS, Scrapes};
+pub use sealed::{seal, unseal};
 pub use section::Section;

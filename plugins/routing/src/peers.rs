@@ -38,6 +38,9 @@ const MAX_SLOTS: u16 = 256;
 /// Not a slot: what is told here is that a VM has joined.
 const JOINED: u16 = MAX_SLOTS;
 
+/// How often a race for a lease is run again: moving to another slot costs the others more than a few more calls.
+const RACES: usize = 8;
+
 /// Older segments read at each tick, in all: about 50 prompts, below half a millisecond.
 const CAUGHT_UP_AT_ONCE: usize = 8;
 
@@ -66,10 +69,10 @@ impl Peers {
         }
     }
 
-    /// Whether this VM has a slot, so that the others hear it.
+    /// This VM's slot; `None` while the others do not hear it.
     #[must_use]
-    pub fn has_joined(&self) -> bool {
-        self.outbox.slot().is_some()
+    pub fn slot(&self) -> Option<u16> {
+        self.outbox.slot()
     }
 
     /// Slots whose VM is alive, this one's not counted.
@@ -124,17 +127,17 @@ impl Peers {
         now_ms: u64,
         heard: &mut dyn FnMut(Heard<'_>),
     ) {
-        let had_joined = self.has_joined();
+        let had_joined = self.slot().is_some();
         self.joined = Some(memory.told(JOINED));
         for slot in 0..MAX_SLOTS {
             let stored = memory.get(&slot_key(slot));
-            if stored.version.is_none() && self.has_joined() {
+            if stored.version.is_none() && self.slot().is_some() {
                 break;
             }
             let lease = Lease::from_bytes(&stored.bytes).unwrap_or_default();
             self.look(memory, slot, stored.version, lease, now_ms, heard);
         }
-        if self.has_joined() && !had_joined {
+        if self.slot().is_some() && !had_joined {
             self.outbox.repeat(memory);
             memory.tell(JOINED);
         }
@@ -157,7 +160,15 @@ impl Peers {
         // Above what this VM wrote itself, too: a number never stands for two contents.
         let number = lease.head.max(self.outbox.head()).saturating_add(1);
         let is_wanted = self.outbox.slot().is_none() && lease.is_over(now_ms);
-        if is_wanted && claim(memory, slot, version, new_lease(self.vm, number, now_ms)) {
+        if is_wanted
+            && claim(
+                memory,
+                slot,
+                version,
+                new_lease(self.vm, number, now_ms),
+                now_ms,
+            )
+        {
             self.outbox.join(slot, number);
             peer.take(number, heard);
         } else if self.outbox.slot() != Some(slot) {
@@ -242,11 +253,16 @@ impl Peers {
         }
     }
 
+    /// False when the slot is another's. A race that is lost to someone who left the lease as it was is run again.
     fn renew(&self, memory: &impl SharedMemory, slot: u16, now_ms: u64) -> bool {
-        let stored = memory.get(&slot_key(slot));
-        let is_own = Lease::from_bytes(&stored.bytes).is_some_and(|lease| lease.vm == self.vm);
-        let lease = new_lease(self.vm, self.outbox.head(), now_ms);
-        is_own && memory.set(&slot_key(slot), &lease.to_bytes(), stored.version)
+        let key = slot_key(slot);
+        let lease = new_lease(self.vm, self.outbox.head(), now_ms).to_bytes();
+        let mut tries = (0..RACES).map(|_| memory.get(&key)).map_while(|stored| {
+            let known = Lease::from_bytes(&stored.bytes);
+            let is_own = known.is_some_and(|lease| lease.vm == self.vm);
+            is_own.then(|| memory.set(&key, &lease, stored.version))
+        });
+        tries.any(|is_stored| is_stored)
     }
 
     fn grow(&mut self, slot: u16) {
@@ -276,14 +292,25 @@ fn bury(memory: &impl SharedMemory, slot: u16, version: Option<u32>, lease: Leas
 }
 
 /// Takes a free slot; false when another VM was faster.
-fn claim(memory: &impl SharedMemory, slot: u16, version: Option<u32>, lease: Lease) -> bool {
+fn claim(
+    memory: &impl SharedMemory,
+    slot: u16,
+    version: Option<u32>,
+    lease: Lease,
+    now_ms: u64,
+) -> bool {
     let key = slot_key(slot);
-    let version = version.or_else(|| {
+    if version.is_none() {
         // Nothing compares with an absent key: seed it, and race for the seeded value.
         memory.set(&key, &Lease::default().to_bytes(), None);
-        memory.get(&key).version
+    }
+    let mut tries = (0..RACES).map(|_| memory.get(&key)).map_while(|stored| {
+        let known = Lease::from_bytes(&stored.bytes).unwrap_or_default();
+        known
+            .is_over(now_ms)
+            .then(|| memory.set(&key, &lease.to_bytes(), stored.version))
     });
-    version.is_some() && memory.set(&key, &lease.to_bytes(), version)
+    tries.any(|is_stored| is_stored)
 }
 
 #[cfg(test)]

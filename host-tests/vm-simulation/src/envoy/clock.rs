@@ -10,7 +10,6 @@ const EPOCH_NS: u64 = 1_790_000_000_000 * MS;
 pub(crate) struct Clock {
     now_ns: u64,
     wall_offset_ms: i64,
-    was_set_back: bool,
 }
 
 impl Clock {
@@ -37,12 +36,6 @@ impl Clock {
     /// Somebody sets the wall clock.
     pub(crate) fn jump(&mut self, by_ms: i64) {
         self.wall_offset_ms = self.wall_offset_ms.saturating_add(by_ms);
-        self.was_set_back |= by_ms < 0;
-    }
-
-    /// Whether the wall clock ever went back.
-    pub(crate) fn was_set_back(&self) -> bool {
-        self.was_set_back
     }
 }
 
@@ -57,11 +50,9 @@ mod tests {
         clock.advance_to(3 * MS);
         assert_eq!(clock.now_ns(), 5 * MS);
         assert_eq!(clock.wall_ns(), EPOCH_NS + 5 * MS);
-        assert!(!clock.was_set_back());
         clock.jump(-7);
         assert_eq!(clock.wall_ns(), EPOCH_NS - 2 * MS);
         assert_eq!(clock.now_ns(), 5 * MS);
-        assert!(clock.was_set_back());
         clock.jump(9);
         assert_eq!(clock.wall_ns(), EPOCH_NS + 7 * MS);
     }

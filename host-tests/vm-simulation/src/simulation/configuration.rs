@@ -59,15 +59,16 @@ impl Configuration {
     }
 }
 
-/// A picker of all ranks or some, which decides sooner or later.
+/// A picker of all ranks or some, or of those that Envoy lists, which decides sooner or later.
 fn picker(ranks: &Ranks, chance: &mut Chance) -> String {
     let count = chance.length(1, ranks.ranks.len());
     let named: Vec<String> = ranks.ranks[..count]
         .iter()
         .map(|rank| format!("\"{}\"", rank.address))
         .collect();
+    let clusters = chance.pick(&["", r#""clusters": ["po*"], "#]);
     format!(
-        r#"{{"filter": "picker", "ranks": [{}], "pool": "{}", "decideAfterBytes": {}, "decideAfterIdleMs": {}, "blockBytes": {}}}"#,
+        r#"{{"filter": "picker", {clusters}"ranks": [{}], "pool": "{}", "decideAfterBytes": {}, "decideAfterIdleMs": {}, "blockBytes": {}}}"#,
         named.join(","),
         chance.pick(&["default", "default", "other"]),
         chance.pick(&[1024, 4096, 786_432]),
