@@ -17,6 +17,7 @@ use host_tests::rank_process::{RankProcess, RankProcessConfig};
 use host_tests::scene::Scene;
 use host_tests::sim::{Fault, RankHandle};
 use host_tests::traffic::{Traffic, ask, lost, share};
+use serde_json::json;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PACE: Duration = Duration::from_millis(15);
@@ -31,6 +32,16 @@ struct Stage {
 
 impl Stage {
     async fn start(version: &str, workers: u32, pods: u32, ranks: u16) -> Result<Self> {
+        Self::start_with(version, workers, pods, ranks, |bootstrap| bootstrap).await
+    }
+
+    async fn start_with(
+        version: &str,
+        workers: u32,
+        pods: u32,
+        ranks: u16,
+        adapt: impl FnOnce(Bootstrap) -> Bootstrap,
+    ) -> Result<Self> {
         let mut processes = Vec::new();
         for pod in pod_addresses::unused(pods) {
             let config = RankProcessConfig {
@@ -44,7 +55,7 @@ impl Stage {
         let all: Vec<SocketAddr> = processes.iter().flat_map(RankProcess::ranks).collect();
         let log = GatewayLog::new()?;
         let bootstrap = Bootstrap::with_rank_router(&all)?.logs(log.folder());
-        let envoy = Envoy::start(version, workers, &bootstrap).await?;
+        let envoy = Envoy::start(version, workers, &adapt(bootstrap)).await?;
         let caller = Caller::new(envoy.gateway(), PATIENCE);
         Ok(Self {
             pods: processes,
@@ -154,8 +165,10 @@ each_envoy! {
         stage.envoy.wait_until_nothing_is_counted().await
     }
 
-    async fn a_rank_that_hangs_is_left_alone_until_it_goes_on(version: &str) -> Result<()> {
-        let stage = Stage::start(version, 2, 3, 1).await?;
+    async fn a_rank_that_stands_still_is_left_alone_until_it_goes_on(version: &str) -> Result<()> {
+        // Load weighs nothing here, or the requests that wait would keep others away by themselves.
+        let weightless = |bootstrap: Bootstrap| bootstrap.picker_field("inFlightCostMs", json!(0)).picker_field("prefillTokensPerSecond", json!(1e9));
+        let stage = Stage::start_with(version, 2, 3, 1, weightless).await?;
         let rank = stage.pods[0].ranks();
         let traffic = stage.traffic().await?;
         let stopped = SystemTime::now();
@@ -173,11 +186,34 @@ each_envoy! {
         stage.log.wait_for(calls.len()).await?;
         let (hung, probes) = (stage.attempts(&rank, stopped, out)?, stage.attempts(&rank, out, continued)?);
         println!(
-            "{version}: hung; {hung} requests waited, out after {:?}, {probes} probes in {:?}, back {back:?} after it went on",
+            "{version}: stood still; {hung} requests waited, out after {:?}, {probes} more in {:?}, back {back:?} after it went on",
             out.duration_since(stopped)?, continued.duration_since(out)?,
         );
-        assert!(probes <= 3, "{probes}");
+        assert!(hung > 10 && probes <= 4, "{hung} {probes}");
         stage.envoy.wait_until_nothing_is_counted().await
+    }
+
+    async fn a_rank_whose_engine_hangs_is_found_by_its_requests_though_its_page_is_fine(version: &str) -> Result<()> {
+        let scene = Scene::start(version, 2, 2, |bootstrap| bootstrap).await?;
+        let traffic = Traffic::start(Caller::new(scene.envoy.gateway(), PATIENCE), 0, PACE);
+        let hanging = rank(&scene, 0);
+        traffic.wait_until_answered_by(hanging.addr(), SystemTime::UNIX_EPOCH).await?;
+        scene.envoy.wait_for_metric("ranks_reported", 4).await?;
+        hanging.set_fault(Fault::Hanging).await;
+        let hung = SystemTime::now();
+        scene.envoy.wait_for_metric("ranks_out", 1).await?;
+        println!("{version}: an engine that hangs is out after {:?}", hung.elapsed()?);
+        after(&traffic, 100, SystemTime::now()).await?;
+        // Each request that waits counts once, however long.
+        let (waiting, found) = (hanging.stats().open_requests, scene.envoy.metric("failures_no_first_byte").await?);
+        assert!((1..=u64::try_from(waiting)?).contains(&found), "{found} of {waiting}");
+        assert_eq!(scene.envoy.metric("failures_scrape").await?, 0);
+        hanging.set_fault(Fault::None).await;
+        scene.envoy.wait_for_metric("ranks_out", 0).await?;
+        scene.envoy.wait_for_metric("ranks_coming_back", 0).await?;
+        let calls = traffic.stop().await;
+        assert!(lost(&calls).is_empty(), "{:?}", lost(&calls));
+        scene.envoy.wait_until_nothing_is_counted().await
     }
 
     async fn a_rank_that_fails_at_once_draws_only_probes_and_one_that_refuses_keeps_its_share(version: &str) -> Result<()> {

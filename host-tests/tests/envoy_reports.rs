@@ -32,7 +32,7 @@ fn prompt(topic: &str, tokens: usize) -> Value {
     json!({"prompt": text, "max_tokens": 1})
 }
 
-/// Waits until each rank's page was asked for so many times more, and taken in: pages are put up within 100 ms.
+/// Waits until each rank's page was asked for so many times more; all but the last have been taken in by then.
 async fn pages(ranks: &[RankHandle], more: u64) -> Result<()> {
     let asked = |rank: &RankHandle| rank.stats().metrics_asked;
     let wanted: Vec<u64> = ranks.iter().map(|rank| asked(rank) + more).collect();
@@ -99,6 +99,7 @@ each_envoy! {
         }
         assert_eq!(scene.envoy.metric("ranks_reported").await?, 8);
         assert_eq!(scene.envoy.metric("ranks_listed").await?, 8);
+        assert_eq!(scene.envoy.metric("failures_scrape").await?, 0);
         // Of a static list nothing is to be found out.
         assert_eq!(scene.envoy.stat("cluster.prometheus_stats.upstream_rq_total").await?, 0);
         Ok(())
@@ -115,6 +116,7 @@ each_envoy! {
         }
         pages(busy, 2).await?;
         scene.envoy.wait_for_metric("ranks_reported", 3).await?;
+        assert!(scene.envoy.metric("failures_scrape").await? > 0);
         // Of the idle rank nothing is known, so nothing counts that is known of the others.
         let calls = ask(&caller, 0..24, 1).await?;
         assert!(lost(&calls).is_empty() && share(&calls, idle.addr()) < 16, "{calls:?}");

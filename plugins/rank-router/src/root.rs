@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
-use routing::{Config, ConfigErrors, FilterConfig};
+use routing::{Config, ConfigErrors, Failure, FilterConfig};
 
 use crate::picker::Picker;
 use crate::reader::Reader;
@@ -71,9 +71,12 @@ impl Context for Root {
         let now_ms = host::now_ms();
         worker::with(|worker| {
             let shared = &mut worker.shared;
-            worker
+            let has_failed = worker
                 .watch
                 .answered(shared, token, headers > 0, body_bytes, now_ms);
+            if has_failed {
+                worker.metrics.rank_failed(Failure::Scrape);
+            }
         });
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Stream {
     pub(crate) expected_ms: u64,
     pub(crate) is_streamed: bool,
     pub(crate) answer: Answer,
+    /// Whether it has waited so long that its rank was found to hang: that is said once.
+    pub(crate) is_given_up: bool,
 }
 
 /// How far the answer to a request has come.
@@ -46,6 +48,7 @@ impl Stream {
             expected_ms: 0,
             is_streamed: false,
             answer: Answer::None,
+            is_given_up: false,
         }
     }
 
@@ -65,6 +68,7 @@ impl Stream {
     /// Whether its first byte is still to come, and would come when the prompt is prefilled.
     pub(crate) fn waits_for_first_byte(&self) -> bool {
         self.is_streamed
+            && !self.is_given_up
             && self
                 .charge
                 .as_ref()

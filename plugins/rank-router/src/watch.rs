@@ -12,6 +12,9 @@ mod watched;
 
 use watched::{Call, Purpose, Watched, ranks_key, reports_key};
 
+/// Calls that have no answer after so long get none: the root that made them went with its configuration.
+const LOST_AFTER_MS: u64 = 10_000;
+
 /// How often something is asked for again that Envoy has no cluster for.
 const MISSING_INTERVAL_MS: u64 = 10_000;
 
@@ -98,6 +101,8 @@ impl Watch {
         is_eager: bool,
         now_ms: u64,
     ) {
+        let is_lost = |call: &Call| now_ms.abs_diff(call.asked_ms) > LOST_AFTER_MS;
+        self.calls.retain(|_, call| !is_lost(call));
         let pools: Vec<(u64, &Config)> = pools.collect();
         self.watch_over(&pools, shared, now_ms);
         let Some(office) = self.office.clone() else {
@@ -175,7 +180,8 @@ impl Watch {
         }
     }
 
-    /// The answer to a call is here; `has_headers` is false when it was reset. Only in its callback.
+    /// The answer to a call is here; `has_headers` is false when it was reset. Gives whether it is a scrape that failed.
+    /// Only in its callback.
     pub(crate) fn answered(
         &mut self,
         shared: &mut Shared,
@@ -183,12 +189,12 @@ impl Watch {
         has_headers: bool,
         body_bytes: usize,
         now_ms: u64,
-    ) {
+    ) -> bool {
         let Some(call) = self.calls.remove(&token) else {
-            return;
+            return false;
         };
         let Some(watched) = self.pools.get_mut(&call.pool) else {
-            return;
+            return false;
         };
         let is_good = has_headers && host::call_status() == Some(200);
         let body_bytes = if is_good { Some(body_bytes) } else { None };
@@ -197,8 +203,9 @@ impl Watch {
                 if watched.take_endpoints(table, body_bytes) {
                     watched.settle(shared, call.pool, now_ms);
                 }
+                false
             }
-            Purpose::Metrics(address) => watched.take_page(address, body_bytes, now_ms),
+            Purpose::Metrics(address) => !watched.take_page(address, body_bytes, now_ms),
         }
     }
 

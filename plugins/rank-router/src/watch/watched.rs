@@ -33,6 +33,7 @@ pub(super) enum Purpose {
 pub(super) struct Call {
     pub(super) pool: u64,
     pub(super) purpose: Purpose,
+    pub(super) asked_ms: u64,
 }
 
 /// One of Envoy's two endpoint tables, as it was read last.
@@ -133,8 +134,12 @@ impl Watched {
             let asked = host::get(&cluster, &path, None, DISCOVERY_TIMEOUT_MS);
             if let Asked::Waiting(token) = asked {
                 own.asked_ms = Some(now_ms);
-                let purpose = Purpose::Endpoints(table);
-                calls.insert(token, Call { pool, purpose });
+                let call = Call {
+                    pool,
+                    purpose: Purpose::Endpoints(table),
+                    asked_ms: now_ms,
+                };
+                calls.insert(token, call);
             }
             is_missing = Some(asked == Asked::NoCluster);
         }
@@ -154,8 +159,12 @@ impl Watched {
             let cluster = self.config.scrape_cluster();
             let asked = host::get(cluster, METRICS_PATH, Some(&name), SCRAPE_TIMEOUT_MS);
             if let Asked::Waiting(token) = asked {
-                let purpose = Purpose::Metrics(address);
-                calls.insert(token, Call { pool, purpose });
+                let call = Call {
+                    pool,
+                    purpose: Purpose::Metrics(address),
+                    asked_ms: now_ms,
+                };
+                calls.insert(token, call);
             } else {
                 self.scrapes.end(hash_bytes(name.as_bytes()));
             }
@@ -228,22 +237,24 @@ impl Watched {
         }
     }
 
+    /// Takes a page, or that there is none; false when that is a failure of one of the pool's ranks.
     pub(super) fn take_page(
         &mut self,
         address: SocketAddr,
         body_bytes: Option<usize>,
         now_ms: u64,
-    ) {
+    ) -> bool {
         let rank = hash_bytes(address.to_string().as_bytes());
         self.scrapes.end(rank);
         if !self.scrapes.has(rank) {
-            return;
+            return true;
         }
         match body_bytes {
             Some(body_bytes) => self.reports.answered(rank, read_page(body_bytes), now_ms),
             None => self.reports.failed(rank, now_ms),
         }
         self.is_news = true;
+        body_bytes.is_some()
     }
 }
 

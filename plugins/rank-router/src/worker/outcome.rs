@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
+use hashbrown::HashMap;
 use routing::{Attempt, BEAT_MS, Failure, Moved, RankId, Span};
 
 use super::Worker;
-use crate::stream::{Answer, Stream};
+use crate::stream::Answer;
 
 /// Envoy's `response.flags` of an attempt that found no connection (`UF`).
 const CONNECTION_FAILURE: u64 = 0x20;
@@ -110,31 +111,39 @@ impl Worker {
             return;
         }
         self.judged_ms = now_ms;
-        let waiting = self
-            .streams
-            .values()
-            .filter(|stream| stream.waits_for_first_byte());
-        let mut oldest: hashbrown::HashMap<(u64, RankId), &Stream> = hashbrown::HashMap::new();
-        for stream in waiting {
-            let Some(rank) = stream.rank() else { continue };
-            let place = oldest.entry((stream.pool, rank)).or_insert(stream);
-            if stream.picked_ms < place.picked_ms {
-                *place = stream;
+        for picker in self.oldest_waiting() {
+            let Some(stream) = self.streams.get_mut(&picker) else {
+                continue;
+            };
+            let (pool, attempt) = (stream.pool, stream.attempt(now_ms));
+            let (Some(rank), Some(shared)) = (stream.rank(), self.pools.get_mut(&pool)) else {
+                continue;
+            };
+            let is_hung = shared
+                .pool
+                .is_hung(rank, stream.picked_ms, stream.expected_ms, now_ms);
+            let address = shared.pool.address(rank).filter(|_| is_hung);
+            if let Some(address) = address {
+                stream.is_given_up = true;
+                self.rank_failed(pool, address, Failure::NoFirstByte, attempt, now_ms);
             }
         }
-        let hung: Vec<(u64, SocketAddr, Attempt)> = oldest
-            .into_iter()
-            .filter_map(|((pool, rank), stream)| {
-                let shared = self.pools.get_mut(&pool)?;
-                let (picked_ms, expected_ms) = (stream.picked_ms, stream.expected_ms);
-                let is_hung = shared.pool.is_hung(rank, picked_ms, expected_ms, now_ms);
-                let address = shared.pool.address(rank)?;
-                is_hung.then(|| (pool, address, stream.attempt(now_ms)))
-            })
-            .collect();
-        for (pool, address, attempt) in hung {
-            self.rank_failed(pool, address, Failure::NoFirstByte, attempt, now_ms);
+    }
+
+    /// For each rank the stream that has waited for its first byte the longest.
+    fn oldest_waiting(&self) -> Vec<u32> {
+        let mut oldest: HashMap<(u64, RankId), (u64, u32)> = HashMap::new();
+        let waiting = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| stream.waits_for_first_byte());
+        for (picker, stream) in waiting {
+            let Some(rank) = stream.rank() else { continue };
+            let own = (stream.picked_ms, *picker);
+            let place = oldest.entry((stream.pool, rank)).or_insert(own);
+            *place = own.min(*place);
         }
+        oldest.into_values().map(|(_, picker)| picker).collect()
     }
 
     /// The request is on this rank now, and the ranks named before it have failed.
