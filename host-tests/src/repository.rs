@@ -28,6 +28,17 @@ pub fn module() -> Result<PathBuf> {
     )
 }
 
+/// The module with the feature `trap`, which a request can make trap.
+///
+/// # Errors
+/// When it was not built.
+pub fn trap_module() -> Result<PathBuf> {
+    present(
+        root().join("target/trap/wasm32-unknown-unknown/release/rank_router.wasm"),
+        "scripts/build --trap",
+    )
+}
+
 /// The binary of an Envoy version.
 ///
 /// # Errors

@@ -3,14 +3,16 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use host_tests::bootstrap::Bootstrap;
 use host_tests::caller::{Call, Caller};
+use host_tests::chaos::case::TRAP_HEADER;
 use host_tests::connection::{Connection, Protocol};
 use host_tests::each_envoy;
 use host_tests::envoy::Envoy;
 use host_tests::pod_addresses;
-use host_tests::reply::{post, request};
+use host_tests::reply::{post, request, send};
+use host_tests::repository;
 use host_tests::scene::Scene;
 use host_tests::sim::{Fault, PodsConfig, RankHandle, SimulatedPods};
 use host_tests::traffic::{ask, lost, share};
@@ -83,6 +85,25 @@ async fn hits(envoy: &Envoy) -> Result<u64> {
     envoy.metric("picks_prefix_hit").await
 }
 
+/// A gateway whose ranks are asked by the VM of its only worker, and not by the one of the main thread: either may be the
+/// first. What becomes of reports is logged by whoever asks.
+async fn start_asking_by_a_worker(version: &str, bootstrap: &Bootstrap) -> Result<Envoy> {
+    for _ in 0..20 {
+        let envoy = Envoy::start(version, 1, bootstrap).await?;
+        envoy.wait_for_metric("ranks_listed", 2).await?;
+        let log = envoy.log();
+        let found = log.lines().find(|line| line.contains("has 2 ranks"));
+        let main_thread = format!("][{}][", envoy.process_id().context("it runs")?);
+        if !found
+            .context("it says how many ranks there are")?
+            .contains(&main_thread)
+        {
+            return Ok(envoy);
+        }
+    }
+    bail!("the main thread was always the first")
+}
+
 each_envoy! {
     async fn each_rank_is_asked_once_a_second_however_many_workers_there_are(version: &str) -> Result<()> {
         let scene = Scene::start(version, 4, 4, |bootstrap| bootstrap.balanced_connections()).await?;
@@ -108,7 +129,7 @@ each_envoy! {
     async fn load_that_another_gateway_put_on_ranks_counts_while_all_report(version: &str) -> Result<()> {
         let scene = Scene::start(version, 2, 2, |bootstrap| bootstrap).await?;
         let caller = Caller::new(scene.envoy.gateway(), PATIENCE);
-        let [idle, busy @ ..] = scene.pods.ranks() else { anyhow::bail!("no ranks") };
+        let [idle, busy @ ..] = scene.pods.ranks() else { bail!("no ranks") };
         idle.set_fault(Fault::NoMetrics).await;
         let mut streams = Vec::new();
         for rank in busy {
@@ -181,6 +202,28 @@ each_envoy! {
         for (metric, value) in [("ranks_listed", 4), ("ranks_reported", 0), ("ranks_out", 0), ("admin_cluster_missing", 0)] {
             assert_eq!(scene.envoy.metric(metric).await?, value, "{metric}");
         }
+        Ok(())
+    }
+
+    async fn when_the_vm_that_asks_dies_another_goes_on(version: &str) -> Result<()> {
+        let config = PodsConfig { pods: pod_addresses::unused(2), ranks_per_pod: 1, ..PodsConfig::default() };
+        let pods = SimulatedPods::start(config).await?;
+        let ranks: Vec<SocketAddr> = pods.ranks().iter().map(RankHandle::addr).collect();
+        let bootstrap = Bootstrap::with_rank_router(&ranks)?.discovers(&["pool"]).module(&repository::trap_module()?);
+        let envoy = start_asking_by_a_worker(version, &bootstrap).await?;
+        envoy.wait_for_metric("ranks_reported", 2).await?;
+        let died = Instant::now();
+        let trapped = send(envoy.gateway(), Method::GET, "/v1/models", &[(TRAP_HEADER, "1")], "").await?;
+        assert_eq!(trapped.status, 503);
+        pages(pods.ranks(), 1).await?;
+        let pause = died.elapsed();
+        println!("{version}: ranks are asked again {pause:?} after the VM died that did it");
+        pages(pods.ranks(), 2).await?;
+        assert_eq!(send(envoy.gateway(), Method::GET, "/v1/models", &[], "").await?.status, 200);
+        // The new VM of the worker knows them too, by what the other has put up.
+        envoy.wait_for_metric("ranks_listed", 2).await?;
+        envoy.wait_for_metric("ranks_reported", 2).await?;
+        assert_eq!(envoy.metric("picks_no_rank").await?, 0);
         Ok(())
     }
 }

@@ -45,7 +45,9 @@ impl Root {
         let before = std::mem::replace(&mut self.filter, Filter::Unconfigured);
         let pools = worker::with(|worker| {
             let pools = configs.into_iter().map(|config| worker.join_pool(config));
-            Some(pools.collect::<Vec<u64>>())
+            let pools = pools.collect::<Vec<u64>>();
+            worker.take_posted(host::now_ms());
+            Some(pools)
         });
         self.filter = pools.map_or(Filter::Unconfigured, |pools| Filter::Picker(pools.into()));
         // Only now, so that a pool that stays is never without a picker.

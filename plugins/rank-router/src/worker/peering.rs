@@ -66,7 +66,8 @@ impl Worker {
         }
     }
 
-    fn take_posted(&mut self, now_ms: u64) {
+    /// Takes in what was put up since the last time; a new VM at once, or its first request would find no rank.
+    pub(crate) fn take_posted(&mut self, now_ms: u64) {
         let pools = self.pools.keys().copied();
         for posted in self.watch.posted(&mut self.shared, pools) {
             let Some(shared) = self.pools.get_mut(&posted.pool) else {
