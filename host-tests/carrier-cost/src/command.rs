@@ -35,7 +35,10 @@ pub(crate) fn answer(vm: &mut Vm, path: &str) -> String {
         }
         "/pick" => vm.load.pick(&mut vm.carriers),
         "/progress" => vm.load.progress(&mut vm.carriers),
-        "/figures" => return figures(&vm.load),
+        "/figures" => {
+            vm.load.finish(&mut vm.carriers);
+            return figures(&vm.load);
+        }
         "/flood" => {
             let event = event(field(query, "bytes"));
             let events: u32 = field(query, "events");

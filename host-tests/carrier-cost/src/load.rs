@@ -53,6 +53,11 @@ impl Load {
         }
     }
 
+    /// Takes what is still on its way: where the machine stood still, ticks are late.
+    pub(crate) fn finish(&mut self, carriers: &mut Carriers) {
+        self.look(carriers);
+    }
+
     /// A pick knows all news before it is made.
     pub(crate) fn pick(&mut self, carriers: &mut Carriers) {
         let start = now_ns();

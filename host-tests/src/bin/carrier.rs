@@ -15,7 +15,7 @@ use tokio::time::sleep;
 const CARRIERS: [&str; 4] = ["nothing", "mailboxes", "ring", "keys"];
 /// A pick's event: a request without a prompt, a usual prompt of 190 blocks, the longest that fits a segment of 8 KiB.
 const SIZES: [usize; 3] = [64, 1536, 8000];
-/// Longer than a worker takes to look for news, also on a busy machine.
+/// Longer than a worker usually takes to look for news, so that its CPU time is in the turn.
 const SETTLE: Duration = Duration::from_millis(50);
 /// What is sent to a dead worker: bytes, events.
 const FLOOD: (usize, u64) = (1536, 20_000);
