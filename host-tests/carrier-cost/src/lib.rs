@@ -1,8 +1,8 @@
 //! A proxy-wasm module that measures ways in which the workers of one Envoy can tell each other events.
 //!
 //! The program `carrier` of host-tests asks each worker by a request of its own, because a connection stays on its
-//! worker, and gets the figures as the answer: see [`command`]. Events are sent when it asks for one, and received as the
-//! carrier has it: see [`load`]. The configuration is the period of ticks in milliseconds. Only workers are asked, so the VM of Envoy's main thread takes no part.
+//! worker, and gets the figures as the answer: see `command.rs`. Events are sent when it asks for one, and received as the
+//! carrier has it: see `load.rs`. The configuration is the period of ticks in milliseconds. Only workers are asked, so the VM of Envoy's main thread takes no part.
 
 mod carrier;
 mod clock;

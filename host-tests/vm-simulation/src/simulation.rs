@@ -45,6 +45,8 @@ pub struct Options {
     pub module: NewRootContext,
     /// Requests per run are drawn up to this.
     pub most_requests: u64,
+    /// Whether VMs may trap: a module must take back what a dead VM had counted to pass with that.
+    pub may_trap: bool,
     /// What is printed.
     pub detail: Detail,
 }
@@ -54,6 +56,7 @@ impl Default for Options {
         Self {
             module: |id| Box::new(rank_router::Root::new(id)),
             most_requests: 30,
+            may_trap: true,
             detail: Detail::Silent,
         }
     }
@@ -109,6 +112,9 @@ pub fn run(seed: u64, options: Options) -> Outcome {
 impl Simulation {
     fn new(seed: u64, options: Options) -> Self {
         let mut envoy = Box::new(Envoy::new(Chance::of(seed), options.detail));
+        if !options.may_trap {
+            envoy.chaos.trap = 0.0;
+        }
         let chance = &mut envoy.chance;
         let workers = chance.length(1, 4);
         let threads = (0..=workers).map(|_| EnvoyThread::default()).collect();

@@ -16,6 +16,8 @@ const SEEDS: u64 = 60;
 fn options(module: NewRootContext) -> Options {
     Options {
         module,
+        // The tiny module takes nothing back.
+        may_trap: false,
         ..Options::default()
     }
 }

@@ -66,9 +66,9 @@ fn picker(ranks: &Ranks, chance: &mut Chance) -> String {
         .iter()
         .map(|rank| format!("\"{}\"", rank.address))
         .collect();
-    let clusters = chance.pick(&["", r#""clusters": ["po*"], "#]);
+    let clusters = chance.pick(&["", r#", "clusters": ["po*"]"#]);
     format!(
-        r#"{{"filter": "picker", {clusters}"ranks": [{}], "pool": "{}", "decideAfterBytes": {}, "decideAfterIdleMs": {}, "blockBytes": {}}}"#,
+        r#"{{"filter": "picker", "ranks": [{}], "pool": "{}", "decideAfterBytes": {}, "decideAfterIdleMs": {}, "blockBytes": {}{clusters}}}"#,
         named.join(","),
         chance.pick(&["default", "default", "other"]),
         chance.pick(&[1024, 4096, 786_432]),

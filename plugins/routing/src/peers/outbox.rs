@@ -18,8 +18,8 @@ struct Load {
 
 /// The writing end of a ring; without a slot it only keeps what a snapshot needs.
 ///
-/// Memory: the segment at hand, and what is on the ranks. Cost of telling: some bytes copied, and at [`flush`]
-/// (Self::flush) one store of at most 15 KiB.
+/// Memory: the segment at hand, and what is on the ranks. Cost of telling: some bytes copied, and at
+/// [`flush`](Self::flush) one store of at most 15 KiB.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     vm: u64,
