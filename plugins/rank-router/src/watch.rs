@@ -2,6 +2,8 @@
 //!
 //! What it learns is put up in shared data; every worker, this one too, takes it from there.
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashMap;
 use routing::{BEAT_MS, Config, Membership, Office, ReportTable, chain, hash_bytes};
 
@@ -31,7 +33,8 @@ pub(crate) struct Missing {
 /// The watch over all pools of this VM.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
-    pools: HashMap<u64, Watched>,
+    /// In an order, so that the same inputs make the same calls.
+    pools: BTreeMap<u64, Watched>,
     office: Option<Office>,
     holds_office: bool,
     beat_ms: Option<u64>,

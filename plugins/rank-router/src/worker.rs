@@ -1,6 +1,7 @@
 //! What all streams of one VM, so of one Envoy worker, share.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 use routing::{
@@ -54,8 +55,8 @@ pub(crate) struct Worker {
     vm: u64,
     mark: String,
     requests: u64,
-    /// By the hash of their name.
-    pub(crate) pools: HashMap<u64, SharedPool>,
+    /// By the hash of their name, in an order, so that the same inputs make the same calls.
+    pub(crate) pools: BTreeMap<u64, SharedPool>,
     streams: HashMap<u32, Stream>,
     by_cluster: HashMap<(u64, u64), Option<u64>>,
     pub(crate) exchanges: Exchanges,
@@ -82,7 +83,7 @@ impl Worker {
             vm,
             mark: format!("rank_router.{vm}"),
             requests: 0,
-            pools: HashMap::new(),
+            pools: BTreeMap::new(),
             streams: HashMap::new(),
             by_cluster: HashMap::new(),
             exchanges: Exchanges::default(),

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use hashbrown::HashMap;
 use routing::{Attempt, BEAT_MS, Failure, Moved, RankId, Span};
+use std::collections::BTreeMap;
 
 use super::Worker;
 use crate::stream::Answer;
@@ -132,7 +132,7 @@ impl Worker {
 
     /// For each rank the stream that has waited for its first byte the longest.
     fn oldest_waiting(&self) -> Vec<u32> {
-        let mut oldest: HashMap<(u64, RankId), (u64, u32)> = HashMap::new();
+        let mut oldest: BTreeMap<(u64, RankId), (u64, u32)> = BTreeMap::new();
         let waiting = self
             .streams
             .iter()

@@ -8,6 +8,8 @@ use super::{SharedPool, Worker};
 use crate::host;
 use crate::metrics::RankCounts;
 
+use std::collections::BTreeMap;
+
 use hashbrown::HashMap;
 
 /// How often a worker looks at what the others told: a pick looks by itself, so this is for what others' first bytes and
@@ -186,7 +188,7 @@ impl Worker {
 
 /// Where news go.
 struct Ears<'a> {
-    pools: &'a mut HashMap<u64, SharedPool>,
+    pools: &'a mut BTreeMap<u64, SharedPool>,
     totals: &'a mut HashMap<u16, routing::Totals>,
     now_ms: u64,
 }
