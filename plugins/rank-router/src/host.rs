@@ -10,11 +10,16 @@ use proxy_wasm::types::{BufferType, LogLevel, MapType, Status};
 
 /// Milliseconds since the epoch; 0 if the host has no clock. Any phase.
 pub(crate) fn now_ms() -> u64 {
+    now_us() / 1000
+}
+
+/// Microseconds since the epoch; 0 if the host has no clock. Any phase.
+pub(crate) fn now_us() -> u64 {
     let now = hostcalls::get_current_time().ok();
     let since_epoch = now
         .and_then(|now| now.duration_since(UNIX_EPOCH).ok())
         .unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A request header as bytes. Only in the request headers callback.

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     queued_tokens: Option<u32>,
     requests_held: Option<u32>,
     prompts_without_block: Option<u32>,
+    news_delay_us: Option<u32>,
     fallbacks_used: Option<u32>,
     failures_connect: Option<u32>,
     failures_reset: Option<u32>,
@@ -61,6 +62,7 @@ impl Metrics {
             queued_tokens: gauge("queued_tokens"),
             requests_held: gauge("requests_held"),
             prompts_without_block: counter("prompts_without_block"),
+            news_delay_us: histogram("news_delay_us"),
             fallbacks_used: counter("fallbacks_used"),
             failures_connect: counter("failures_connect"),
             failures_reset: counter("failures_reset"),
@@ -134,6 +136,13 @@ impl Metrics {
         add(self.pool_missing, 1);
     }
 
+    /// What another worker told was heard so long after.
+    pub(crate) fn heard_after(&self, delay_us: u64) {
+        if let Some(metric) = self.news_delay_us {
+            let _ = hostcalls::record_metric(metric, delay_us);
+        }
+    }
+
     /// Shows what all workers have now.
     pub(crate) fn show_load(&self, totals: Totals) {
         show(self.requests_held, u64::from(totals.held));
@@ -198,6 +207,10 @@ fn counter(name: &str) -> Option<u32> {
 
 fn gauge(name: &str) -> Option<u32> {
     hostcalls::define_metric(MetricType::Gauge, &format!("rank_router.{name}")).ok()
+}
+
+fn histogram(name: &str) -> Option<u32> {
+    hostcalls::define_metric(MetricType::Histogram, &format!("rank_router.{name}")).ok()
 }
 
 fn add(metric: Option<u32>, amount: i64) {

@@ -8,7 +8,7 @@ use proxy_wasm::types::Action;
 use routing::{DESTINATION_HEADER, Endpoint, Outcome, STRIPPED_HEADERS};
 
 use crate::prompt_request::{self, PromptRequest};
-use crate::worker::Breakdown;
+use crate::worker::{Breakdown, Worker};
 use crate::{host, worker};
 
 /// A stream, as the picker sees it.
@@ -63,7 +63,7 @@ impl Picker {
         let now_ms = host::now_ms();
         let destination = worker::with(|worker| {
             let destination = worker.pick(self.id, pool, None, false, now_ms);
-            worker.flush(now_ms);
+            worker.flush();
             destination
         });
         if let Some(destination) = destination {
@@ -122,8 +122,7 @@ fn is_from_upstream() -> bool {
 }
 
 fn flush() {
-    let now_ms = host::now_ms();
-    worker::with(|worker| worker.flush(now_ms));
+    worker::with(Worker::flush);
 }
 
 /// A body goes by that no reader read.

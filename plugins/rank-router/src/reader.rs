@@ -54,14 +54,13 @@ impl Reader {
 
     /// Rings for a decision that is due, or takes in what was read after one.
     fn note(&self, is_due: bool) {
-        let now_ms = host::now_ms();
         worker::with(|worker| {
             if is_due {
                 worker.bell.ring();
             } else {
                 worker.learn();
             }
-            worker.flush(now_ms);
+            worker.flush();
         });
     }
 

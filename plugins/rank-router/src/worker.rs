@@ -369,7 +369,7 @@ pub(crate) fn decide_due(root: u32) {
             host::resume_request();
         }
     }
-    with(|worker| worker.flush(now_ms));
+    with(|worker| worker.flush());
     host::act_on(root);
 }
 

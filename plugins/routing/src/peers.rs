@@ -243,13 +243,20 @@ impl Peers {
         self.outbox.answered(key, span);
     }
 
+    /// Whether anything was told since the last [`flush`](Self::flush).
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        self.outbox.is_dirty()
+    }
+
     /// Lets the others see what was told since the last time; to be called at the end of each callback.
     ///
     /// A VM that was asleep for long does not write: its slot may belong to another by now, which the next beat tells.
-    pub fn flush(&mut self, memory: &mut impl SharedMemory, now_ms: u64) {
+    pub fn flush(&mut self, memory: &mut impl SharedMemory, now_us: u64) {
+        let now_ms = now_us / 1000;
         let is_fresh = |last_ms: u64| now_ms.abs_diff(last_ms) < LEASE_MS;
         if self.last_beat_ms.is_some_and(is_fresh) {
-            self.outbox.flush(memory);
+            self.outbox.flush(memory, now_us);
         }
     }
 

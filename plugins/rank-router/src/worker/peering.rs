@@ -6,7 +6,7 @@ use routing::{BEAT_MS, Heard, News, RankLoad};
 
 use super::{SharedPool, Worker};
 use crate::host;
-use crate::metrics::RankCounts;
+use crate::metrics::{Metrics, RankCounts};
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ impl Worker {
     pub(crate) fn wake(&mut self) {
         if !self.is_awake && !cfg!(feature = "isolated") {
             self.is_awake = true;
-            self.meet(host::now_ms());
+            self.meet();
         }
     }
 
@@ -32,13 +32,13 @@ impl Worker {
     pub(crate) fn tick(&mut self, now_ms: u64) {
         self.expire(now_ms);
         if self.is_awake {
-            self.meet(now_ms);
+            self.meet();
             self.judge_waits(now_ms);
             self.tell_spells(now_ms);
         }
         self.keep_watch(now_ms);
         self.show(now_ms);
-        self.flush(now_ms);
+        self.flush();
     }
 
     /// Says now and then which ranks are out, for workers that missed why.
@@ -101,37 +101,41 @@ impl Worker {
     }
 
     /// Lets the others see what was told; at the end of each callback that may have told something.
-    pub(crate) fn flush(&mut self, now_ms: u64) {
-        self.peers.flush(&mut self.shared, now_ms);
+    pub(crate) fn flush(&mut self) {
+        if self.peers.has_news() {
+            self.peers.flush(&mut self.shared, host::now_us());
+        }
     }
 
     /// Takes in what the others told since the last time.
     pub(super) fn hear(&mut self) {
         if self.is_awake {
-            let now_ms = host::now_ms();
-            let (peers, shared, mut ears) = self.ears(now_ms);
+            let (peers, shared, mut ears) = self.ears();
+            let now_ms = ears.now_ms();
             peers.hear(shared, now_ms, &mut |heard| ears.take(heard));
         }
     }
 
     /// There is a pool that knows nothing yet: hears everything again.
     pub(super) fn start_over(&mut self) {
-        let (peers, _, mut ears) = self.ears(0);
+        let (peers, _, mut ears) = self.ears();
         peers.start_over(&mut |heard| ears.take(heard));
     }
 
-    fn meet(&mut self, now_ms: u64) {
-        let (peers, shared, mut ears) = self.ears(now_ms);
+    fn meet(&mut self) {
+        let (peers, shared, mut ears) = self.ears();
+        let now_ms = ears.now_ms();
         peers.beat(shared, now_ms, &mut |heard| ears.take(heard));
         peers.hear(shared, now_ms, &mut |heard| ears.take(heard));
         peers.catch_up(shared, &mut |heard| ears.take(heard));
     }
 
-    fn ears(&mut self, now_ms: u64) -> (&mut routing::Peers, &mut crate::shared::Shared, Ears<'_>) {
+    fn ears(&mut self) -> (&mut routing::Peers, &mut crate::shared::Shared, Ears<'_>) {
         let ears = Ears {
             pools: &mut self.pools,
             totals: &mut self.peer_totals,
-            now_ms,
+            metrics: &self.metrics,
+            now_us: host::now_us(),
         };
         (&mut self.peers, &mut self.shared, ears)
     }
@@ -190,10 +194,15 @@ impl Worker {
 struct Ears<'a> {
     pools: &'a mut BTreeMap<u64, SharedPool>,
     totals: &'a mut HashMap<u16, routing::Totals>,
-    now_ms: u64,
+    metrics: &'a Metrics,
+    now_us: u64,
 }
 
 impl Ears<'_> {
+    fn now_ms(&self) -> u64 {
+        self.now_us / 1000
+    }
+
     fn take(&mut self, heard: Heard<'_>) {
         match heard {
             Heard::Cleared { slot } => {
@@ -212,6 +221,10 @@ impl Ears<'_> {
                 self.totals.insert(slot, totals);
                 return;
             }
+            News::Told { at_us } => {
+                self.metrics.heard_after(self.now_us.saturating_sub(at_us));
+                return;
+            }
             News::Load { key, .. }
             | News::Prompt { key, .. }
             | News::Lost { key, .. }
@@ -222,7 +235,7 @@ impl Ears<'_> {
         let Some(shared) = self.pools.get_mut(&key.pool) else {
             return;
         };
-        let pool = &mut shared.pool;
+        let (pool, now_ms) = (&mut shared.pool, self.now_us / 1000);
         match news {
             News::Load {
                 queued_tokens,
@@ -238,11 +251,11 @@ impl Ears<'_> {
             News::Prompt { blocks, .. } => pool.heard_prompt(key.rank, blocks),
             News::Lost { new_block, .. } => pool.heard_loss(key.rank, new_block),
             News::Failed { code, span, .. } => {
-                pool.heard_failure(key.rank, code, span, self.now_ms);
+                pool.heard_failure(key.rank, code, span, now_ms);
             }
-            News::Standing { spell, .. } => pool.heard_spell(key.rank, &spell, self.now_ms),
-            News::Answered { span, .. } => pool.heard_answer(key.rank, span, self.now_ms),
-            News::Totals(_) => {}
+            News::Standing { spell, .. } => pool.heard_spell(key.rank, &spell, now_ms),
+            News::Answered { span, .. } => pool.heard_answer(key.rank, span, now_ms),
+            News::Told { .. } | News::Totals(_) => {}
         }
     }
 }

@@ -37,6 +37,11 @@ pub struct RankKey {
 /// Loads are absolute and not differences: they can be lost, repeated or read in a snapshot without harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News<'a> {
+    /// When all since the last such word was told, to know how late it is heard.
+    Told {
+        /// Microseconds since the epoch.
+        at_us: u64,
+    },
     /// What this VM has on all ranks, and holds.
     Totals(Totals),
     /// What this VM has on one rank.
@@ -112,6 +117,7 @@ const PROMPT: u8 = 3;
 const FAILED: u8 = 4;
 const ANSWERED: u8 = 5;
 const STANDING: u8 = 6;
+const TOLD: u8 = 8;
 const LOST: u8 = 7;
 
 impl<'a> SentBlocks<'a> {
@@ -133,6 +139,12 @@ fn block(wire: &mut Wire<'_>) -> Option<SentBlock> {
         chain_hash: wire.u64()?,
         start: wire.u32()?,
     })
+}
+
+/// Writes when all before it was told.
+pub(crate) fn write_told(bytes: &mut Vec<u8>, at_us: u64) {
+    bytes.push(TOLD);
+    bytes.extend_from_slice(&at_us.to_le_bytes());
 }
 
 /// Writes what a VM has on all ranks.
@@ -201,6 +213,7 @@ fn write_head(bytes: &mut Vec<u8>, tag: u8, key: RankKey) {
 /// Reads the next event; `None` at the end and where the bytes make no sense.
 pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
     Some(match wire.u8()? {
+        TOLD => News::Told { at_us: wire.u64()? },
         TOTALS => News::Totals(Totals {
             held: requests(wire)?,
             in_flight: requests(wire)?,
@@ -272,6 +285,7 @@ mod tests {
 
     fn written() -> Vec<u8> {
         let mut bytes = Vec::new();
+        write_told(&mut bytes, 5_000_000);
         let totals = Totals {
             held: 1,
             in_flight: 2,
@@ -305,6 +319,7 @@ mod tests {
                         .map(|b| (b.chain_hash, b.start))
                         .collect::<Vec<_>>()
                 ),
+                News::Told { at_us } => format!("told {at_us}"),
                 News::Totals(t) => format!("{} {} {}", t.held, t.in_flight, t.queued_tokens),
                 News::Load {
                     key,
@@ -323,7 +338,8 @@ mod tests {
             .collect()
     }
 
-    const ALL: [&str; 7] = [
+    const ALL: [&str; 8] = [
+        "told 5000000",
         "1 2 3",
         "3 4 700 5",
         "4 [(11, 0), (12, 1)]",

@@ -55,6 +55,10 @@ impl Outbox {
         self.slot
     }
 
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.is_dirty
+    }
+
     /// The number of the segment at hand.
     pub(crate) fn head(&self) -> u64 {
         self.number
@@ -128,7 +132,14 @@ impl Outbox {
     }
 
     /// Lets the others see what was told since the last time.
-    pub(crate) fn flush(&mut self, memory: &mut impl SharedMemory) {
+    pub(crate) fn flush(&mut self, memory: &mut impl SharedMemory, now_us: u64) {
+        if self.is_dirty {
+            self.append(|bytes| news::write_told(bytes, now_us));
+            self.store(memory);
+        }
+    }
+
+    fn store(&mut self, memory: &mut impl SharedMemory) {
         let Some(slot) = self.slot.filter(|_| self.is_dirty) else {
             return;
         };
@@ -148,7 +159,7 @@ impl Outbox {
     /// Stores the segment at hand again: a VM that lost this slot may have written over it before it knew.
     pub(crate) fn repeat(&mut self, memory: &mut impl SharedMemory) {
         self.is_dirty = true;
-        self.flush(memory);
+        self.store(memory);
     }
 
     fn count(&mut self, before: Load, after: Load) {

@@ -160,8 +160,13 @@ impl Peer {
             Mark::Events => segment.events_at,
             Mark::Byte(offset) => offset,
         };
+        // When it was told says nothing where it is heard for the first time.
+        let is_late = self.mark == Mark::Snapshot;
         let mut events = segment.from(offset);
         while let Some(news) = news::read(&mut events) {
+            if is_late && matches!(news, News::Told { .. }) {
+                continue;
+            }
             heard(Heard::News {
                 slot: self.slot,
                 news,
@@ -196,7 +201,10 @@ impl Peer {
             let mut events =
                 segment.map_or(Wire::default(), |segment| segment.from(segment.events_at));
             while let Some(news) = news::read(&mut events) {
-                if !matches!(news, News::Load { .. } | News::Totals(_)) {
+                if !matches!(
+                    news,
+                    News::Load { .. } | News::Totals(_) | News::Told { .. }
+                ) {
                     heard(Heard::News {
                         slot: self.slot,
                         news,

@@ -128,7 +128,8 @@ impl Vm {
                 News::Prompt { blocks, .. } => {
                     prompts.extend(blocks.iter().map(|block| block.chain_hash));
                 }
-                News::Lost { .. }
+                News::Told { .. }
+                | News::Lost { .. }
                 | News::Failed { .. }
                 | News::Answered { .. }
                 | News::Standing { .. } => {}
@@ -146,7 +147,7 @@ impl Vm {
 
     fn load(&mut self, memory: &Memory, now_ms: u64, key: RankKey, load: (u64, u32)) {
         self.peers.load(key, load.0, load.1);
-        self.peers.flush(&mut memory.clone(), now_ms);
+        self.peers.flush(&mut memory.clone(), now_ms * 1000);
     }
 
     fn prompt(&mut self, memory: &Memory, now_ms: u64, hashes: impl Iterator<Item = u64>) {
@@ -157,7 +158,7 @@ impl Vm {
             })
             .collect();
         self.peers.prompt(KEY, &blocks);
-        self.peers.flush(&mut memory.clone(), now_ms);
+        self.peers.flush(&mut memory.clone(), now_ms * 1000);
     }
 }
 

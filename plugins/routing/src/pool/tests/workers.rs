@@ -87,7 +87,7 @@ impl Pair {
                 }
                 News::Answered { key, span } => pool.heard_answer(key.rank, span, now_ms),
                 News::Standing { key, spell } => pool.heard_spell(key.rank, &spell, now_ms),
-                News::Totals(_) => {}
+                News::Told { .. } | News::Totals(_) => {}
             },
         };
         self.peers[worker].beat(&mut self.memory, now_ms, &mut heard);
@@ -109,7 +109,7 @@ impl Pair {
     fn tell_load(&mut self, worker: usize, rank: RankId) {
         let (key, load) = self.pools[worker].own_load(rank).unwrap();
         self.peers[worker].load(key, load.queued_tokens, load.in_flight);
-        self.peers[worker].flush(&mut self.memory, self.now_ms);
+        self.peers[worker].flush(&mut self.memory, self.now_ms * 1000);
     }
 }
 
@@ -178,7 +178,7 @@ fn a_rank_that_failed_one_worker_is_out_for_the_other_too() {
             to_ms: pair.now_ms,
         };
         pair.peers[0].failed(key, failure.code(), span);
-        pair.peers[0].flush(&mut pair.memory, pair.now_ms);
+        pair.peers[0].flush(&mut pair.memory, pair.now_ms * 1000);
         pair.now_ms += 1;
     }
     let picks: Vec<Pick> = (0..12)
