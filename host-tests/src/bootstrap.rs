@@ -144,6 +144,21 @@ impl Bootstrap {
         self
     }
 
+    /// Sets the same for requests with a header alone.
+    #[must_use]
+    pub fn route_timeout_with(mut self, header: &str, seconds: f64) -> Self {
+        let host = self
+            .connection_manager()
+            .pointer_mut("/route_config/virtual_hosts/0/routes");
+        if let Some(routes) = host.and_then(Value::as_array_mut) {
+            let mut route = routes.first().cloned().unwrap_or_default();
+            route["match"]["headers"] = json!([{"name": header, "present_match": true}]);
+            route["route"]["timeout"] = json!(format!("{seconds}s"));
+            routes.insert(0, route);
+        }
+        self
+    }
+
     /// Sends every request to another cluster.
     #[must_use]
     pub fn route_to(mut self, cluster: &str) -> Self {

@@ -33,6 +33,8 @@ pub struct LoggedRequest {
     pub flags: String,
     /// Envoy's own words for how the answer came about, such as `via_upstream`.
     pub details: String,
+    /// The ranks that the picker named, best first; none for a request that it did not pick for.
+    pub named: Vec<SocketAddr>,
     /// The rank of the last attempt.
     pub rank: Option<SocketAddr>,
     /// Attempts made.
@@ -89,6 +91,24 @@ impl GatewayLog {
         read(&self.folder().join(ATTEMPTS_FILE), AttemptLine::into_logged)
     }
 
+    /// Waits until the requests logged are as wanted.
+    ///
+    /// # Errors
+    /// When they are not in half a minute.
+    pub async fn wait_until(&self, is_wanted: impl Fn(&[LoggedRequest]) -> bool) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let requests = self.requests()?;
+            if is_wanted(&requests) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                bail!("{} requests are logged and not as wanted", requests.len());
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
     /// Waits until so many requests are logged, and all attempts that they tell of.
     ///
     /// # Errors
@@ -119,6 +139,7 @@ struct RequestLine {
     status: Option<u16>,
     flags: Option<String>,
     details: Option<String>,
+    named: Option<String>,
     rank: Option<String>,
     attempts: Option<u64>,
 }
@@ -143,6 +164,12 @@ impl RequestLine {
             status: self.status.unwrap_or(0),
             flags: self.flags.unwrap_or_default(),
             details: self.details.unwrap_or_default(),
+            named: self
+                .named
+                .iter()
+                .flat_map(|named| named.split(','))
+                .filter_map(|rank| rank.parse().ok())
+                .collect(),
             rank: self.rank.and_then(|rank| rank.parse().ok()),
             attempts: self.attempts.unwrap_or(0),
         }))

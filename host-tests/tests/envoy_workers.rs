@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use host_tests::bootstrap::Bootstrap;
-use host_tests::config_files::ConfigFiles;
 use host_tests::connection::{Connection, Protocol, Upload};
 use host_tests::each_envoy;
+use host_tests::gateway_log::{GatewayLog, NUMBER_HEADER};
 use host_tests::held::{Held, spread, without_prompt};
+use host_tests::live_scene::LiveScene;
+use host_tests::mixture::{Mixture, refuses};
 use host_tests::reply::{Reply, rank_in};
 use host_tests::scene::Scene;
 use host_tests::sim::Fault;
@@ -18,6 +20,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::{Method, Request};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 const WORKERS: u32 = 4;
 const RANKS: usize = 16;
@@ -27,6 +30,7 @@ const TURN_BYTES: usize = 1600;
 /// Conversations of which a VM told more than stands in the newest piece of what it told.
 const CONVERSATIONS: usize = 40;
 const LONG_TURNS: usize = 16;
+const REQUESTS_A_ROUND: usize = 60;
 
 /// A gateway of four workers, each with as many connections as the others. Ranks report only once: what is counted here is
 /// this gateway's own.
@@ -94,41 +98,56 @@ async fn first_that_moves(scene: &Scene) -> Result<(Value, SocketAddr, (Connecti
 }
 
 /// A gateway whose VMs can be replaced.
-struct Update {
-    scene: Scene,
-    files: ConfigFiles,
-    bootstrap: Bootstrap,
+async fn updatable(version: &str) -> Result<LiveScene> {
+    LiveScene::start(version, WORKERS, false, balanced).await
 }
 
-impl Update {
-    async fn start(version: &str) -> Result<Self> {
-        let files = ConfigFiles::new()?;
-        let mut fixed = None;
-        let scene = Scene::start(version, WORKERS, 8, |bootstrap| {
-            let bootstrap = fixed.insert(balanced(bootstrap)).clone();
-            bootstrap.live_listener(&files).expect("a listener")
-        });
-        let scene = scene.await?;
-        let bootstrap = fixed.context("a bootstrap")?;
-        Ok(Self {
-            scene,
-            files,
-            bootstrap,
-        })
-    }
+/// As a new version of the module does: connections from now on are served by new VMs.
+async fn new_vms(live: &LiveScene) -> Result<()> {
+    live.change_listener(|bootstrap| bootstrap.vm_configuration("the next version"))
+        .await?;
+    let envoy = &live.scene.envoy;
+    envoy
+        .wait_for_stat("listener_manager.total_filter_chains_draining", 1)
+        .await
+}
 
-    /// As a new version of the module does; connections from now on are served by the new VMs.
-    async fn new_vms(&self) -> Result<()> {
-        let bootstrap = self.bootstrap.clone().vm_configuration("the next version");
-        self.files.write_listener(&bootstrap)?;
-        let envoy = &self.scene.envoy;
-        envoy
-            .wait_for_stat("listener_manager.lds.update_success", 2)
-            .await?;
-        envoy
-            .wait_for_stat("listener_manager.total_filter_chains_draining", 1)
-            .await
+/// Changes what the picker is told, or the listener with both filters, in the same pool.
+async fn change(live: &LiveScene, round: usize) -> Result<()> {
+    let ranks: Vec<String> = live
+        .scene
+        .addresses()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    match round % 5 {
+        0 => {
+            live.change_picker(|b| b.picker_field("missWeight", json!(2)))
+                .await
+        }
+        1 => {
+            live.change_picker(|b| b.picker_field("ranks", json!(ranks[..12])))
+                .await
+        }
+        2 => live.change_listener(|b| b.stream_idle_timeout(299.0)).await,
+        3 => {
+            live.change_picker(|b| b.picker_field("blockBytes", json!(512)))
+                .await
+        }
+        _ => {
+            live.change_picker(|b| b.picker_field("rankCapacityTokens", json!(100_000)))
+                .await
+        }
     }
+}
+
+/// Requests that the picker has decided on.
+async fn picks(scene: &Scene) -> Result<u64> {
+    let mut picks = 0;
+    for reason in ["prefix_hit", "lowest_cost", "no_prompt"] {
+        picks += scene.envoy.metric(&format!("picks_{reason}")).await?;
+    }
+    Ok(picks)
 }
 
 each_envoy! {
@@ -208,8 +227,8 @@ each_envoy! {
     }
 
     async fn new_vms_know_the_prefixes_that_old_ones_sent(version: &str) -> Result<()> {
-        let update = Update::start(version).await?;
-        let scene = &update.scene;
+        let live = updatable(version).await?;
+        let scene = &live.scene;
         let mut homes = Vec::new();
         let mut connections = workers::one_on_each(&scene.envoy, WORKERS, Protocol::Http1Length).await?;
         for conversation in 0..CONVERSATIONS {
@@ -217,7 +236,7 @@ each_envoy! {
             homes.push(rank_of(scene, &mut connections[conversation % 4], &body).await?);
         }
         drop(connections);
-        update.new_vms().await?;
+        new_vms(&live).await?;
         let hits = scene.envoy.metric("picks_prefix_hit").await?;
         let mut connections = workers::one_on_each(&scene.envoy, WORKERS, Protocol::Http1Length).await?;
         for (conversation, home) in homes.into_iter().enumerate() {
@@ -230,8 +249,8 @@ each_envoy! {
     }
 
     async fn new_vms_know_the_load_that_old_ones_have(version: &str) -> Result<()> {
-        let update = Update::start(version).await?;
-        let scene = &update.scene;
+        let live = updatable(version).await?;
+        let scene = &live.scene;
         scene.set_all(Fault::Hanging).await;
         let mut held = Held::default();
         for number in 0..RANKS / 2 {
@@ -240,9 +259,41 @@ each_envoy! {
         let mut expected = evenly(scene, 1);
         expected.retain(|rank, _| scene.rank(*rank).is_ok_and(|rank| rank.stats().open_requests == 0));
         assert_eq!(expected.len(), RANKS / 2);
-        update.new_vms().await?;
+        new_vms(&live).await?;
         assert_eq!(spread(scene, RANKS / 2, RANKS / 2).await?, expected);
         drop(held);
+        scene.envoy.wait_until_nothing_is_counted().await
+    }
+
+    async fn whatever_ends_requests_and_changes_the_picker_nothing_stays_counted(version: &str) -> Result<()> {
+        let log = GatewayLog::new()?;
+        let live = LiveScene::start(version, WORKERS, true, |bootstrap| {
+            let refusing = balanced(bootstrap).filter(0, refuses("before")).filter(3, refuses("behind"));
+            refusing.route_timeout_with(NUMBER_HEADER, 0.5).logs(log.folder())
+        });
+        let live = live.await?;
+        let scene = &live.scene;
+        let mut mixture = Mixture::new(1);
+        for round in 0..9 {
+            mixture.break_ranks(scene, round).await;
+            let mut requests = JoinSet::new();
+            for number in 0..REQUESTS_A_ROUND {
+                requests.spawn(mixture.request(scene)?);
+                if number == REQUESTS_A_ROUND / 2 {
+                    change(&live, round).await?;
+                }
+            }
+            requests.join_all().await;
+        }
+        scene.set_all(Fault::None).await;
+        scene.envoy.wait_until_nothing_is_counted().await?;
+        let picks = picks(scene).await?;
+        log.wait_until(|requests| requests.iter().filter(|request| !request.named.is_empty()).count() as u64 >= picks).await?;
+        let requests = log.requests()?;
+        let picked = requests.iter().filter(|request| !request.named.is_empty()).count() as u64;
+        assert_eq!(picks, picked, "of {} requests", requests.len());
+        scene.envoy.wait_for_metric("ranks_out", 0).await?;
+        assert_eq!(spread(scene, RANKS, 0).await?, evenly(scene, 1));
         scene.envoy.wait_until_nothing_is_counted().await
     }
 }

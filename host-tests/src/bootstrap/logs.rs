@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use routing::DESTINATION_HEADER;
 use serde_json::{Value, json};
 
 use super::Bootstrap;
@@ -12,7 +13,9 @@ impl Bootstrap {
     #[must_use]
     pub fn logs(mut self, folder: &Path) -> Self {
         let number = format!("%REQ({NUMBER_HEADER})%");
+        let named = format!("%REQ({DESTINATION_HEADER})%");
         let requests = json!({
+            "named": named,
             "number": number, "status": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%",
             "details": "%RESPONSE_CODE_DETAILS%", "rank": "%UPSTREAM_HOST%", "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
         });
