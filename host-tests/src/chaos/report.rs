@@ -292,6 +292,7 @@ mod tests {
             status: 503,
             flags: String::new(),
             details: details.to_string(),
+            named: Vec::new(),
             rank: None,
             attempts: 1,
         }
