@@ -48,7 +48,8 @@ impl Bootstrap {
         Ok(bootstrap.admin_at(&pod_addresses::unused(1)))
     }
 
-    /// The gateway with the module in front of `ranks`, as `manifests/envoy/rank-router.yaml` has it.
+    /// The gateway with the module in front of `ranks`, as `manifests/envoy/rank-router.yaml` has it, but with a list of the
+    /// ranks, so that they are there from the first request on.
     ///
     /// # Errors
     /// When the file or the module is missing.
@@ -56,6 +57,7 @@ impl Bootstrap {
         let module = repository::module()?;
         let bootstrap = Self::read("rank-router.yaml")?.ranks(ranks);
         Ok(bootstrap
+            .picker_field("clusters", Value::Null)
             .picker_field("ranks", rank_list(ranks))
             .module(&module))
     }
