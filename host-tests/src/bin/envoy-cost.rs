@@ -44,7 +44,7 @@ async fn main() -> Result<()> {
     let pods = SimulatedPods::start(config).await?;
     let ranks: Vec<_> = pods.ranks().iter().map(|rank| rank.addr()).collect();
     let ours = Bootstrap::with_rank_router(&ranks)?;
-    let nothing = ours.clone().module(&arguments.pass_through);
+    let nothing = Bootstrap::with_rank_router(&ranks)?.module(&arguments.pass_through);
     let ours = Envoy::start_at_level(&arguments.envoy, 1, &ours, "warning").await?;
     let nothing = Envoy::start_at_level(&arguments.envoy, 1, &nothing, "warning").await?;
     for bytes in SIZES {

@@ -8,7 +8,7 @@ use host_tests::table::table;
 use serde_json::Value;
 
 /// What belongs into each table: the part, and its columns.
-const TABLES: [(&str, &[&str]); 5] = [
+const TABLES: [(&str, &[&str]); 6] = [
     (
         "calls",
         &[
@@ -66,9 +66,21 @@ const TABLES: [(&str, &[&str]); 5] = [
             "ttft_ms/mean",
             "ttft_ms/p99",
             "cpu_us_per_request",
-            "requests_by_worker",
-            "news_delay_us",
+            "news_delay_us/P50",
+            "news_delay_us/P95",
+            "news_delay_us/P99",
             "client_late_ms",
+        ],
+    ),
+    (
+        "sharing_cost",
+        &[
+            "workers",
+            "blocks",
+            "shared_us",
+            "isolated_us",
+            "added_us",
+            "added_us_quartiles",
         ],
     ),
 ];
