@@ -10,12 +10,17 @@
 //! probe per block until no rank goes on, and the holders of each block.
 
 mod slots;
+mod told;
 
 use crate::{RankId, SentBlock};
 use slots::Slots;
+use told::{Told, ToldPrompt};
 
 /// A block used again becomes younger once that gains so much of the capacity: the cache is a sixteenth less exact.
 const YOUNG_SHARE: u32 = 16;
+
+/// Blocks that other workers told of, and nobody has asked for, as a part of those in the table: 16 bytes each.
+const TOLD_SHARE: usize = 2;
 
 /// What a rank has been sent, counted in blocks.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,6 +55,7 @@ struct Holder {
 pub struct PrefixIndex {
     clocks: Vec<RankClock>,
     slots: Slots,
+    told: Told,
 }
 
 impl PrefixIndex {
@@ -59,6 +65,7 @@ impl PrefixIndex {
         Self {
             clocks: Vec::new(),
             slots: Slots::new(max_blocks),
+            told: Told::new(max_blocks / TOLD_SHARE),
         }
     }
 
@@ -82,13 +89,19 @@ impl PrefixIndex {
     /// `rank` does not hold this block, and so none that stand behind it in a prompt.
     pub fn lose(&mut self, rank: RankId, chain_hash: u64) {
         self.slots.take_from(chain_hash, rank.0);
+        self.told.lose(rank.0, chain_hash);
     }
 
     /// Counts into `depths`, by rank, how many of the first blocks each rank holds without a gap.
-    pub fn match_depths(&self, blocks: impl Iterator<Item = u64>, depths: &mut Vec<u32>) {
+    ///
+    /// What other workers told of blocks along the way is put into the table now.
+    pub fn match_depths(&mut self, blocks: impl Iterator<Item = u64>, depths: &mut Vec<u32>) {
         depths.clear();
         depths.resize(self.clocks.len(), 0);
         for (position, hash) in (0u32..).zip(blocks) {
+            for told in self.told.take(hash) {
+                self.put_told(&told);
+            }
             let mut goes_on = false;
             for holder in self.slots.holders(hash) {
                 let depth = depths
@@ -141,6 +154,50 @@ impl PrefixIndex {
         }
         (held.len()..blocks.len()).for_each(|_| self.slots.sweep(&self.clocks));
         young
+    }
+
+    /// Another worker sent these blocks to `rank`; those from `fresh_from` on were new to it.
+    ///
+    /// They are put into the table when somebody asks for the first of them. Cost: a copy of the blocks.
+    pub fn tell(&mut self, rank: RankId, blocks: &[SentBlock], fresh_from: u32) {
+        let Some(clock) = self.clocks.get_mut(rank.index()) else {
+            return;
+        };
+        let first = blocks.first().map_or(0, |block| block.start);
+        let fresh = end(blocks).saturating_sub(fresh_from.max(first));
+        clock.inserted = clock.inserted.wrapping_add(fresh);
+        let holder = Holder {
+            rank: rank.0,
+            life: clock.life,
+            touched: clock.inserted,
+        };
+        self.told.keep(ToldPrompt {
+            holder,
+            blocks: blocks.into(),
+        });
+    }
+
+    /// Puts a told prompt into the table, as far as its rank still holds it and has not used it since.
+    fn put_told(&mut self, told: &ToldPrompt) {
+        let rank = RankId(told.holder.rank);
+        for block in &told.blocks {
+            let holder = Holder {
+                touched: told.holder.touched.wrapping_sub(block.start),
+                ..told.holder
+            };
+            let own_youth = youth(&self.clocks, &holder);
+            if own_youth == 0 {
+                return;
+            }
+            let is_younger = self.touched(rank, block.chain_hash).is_some_and(|touched| {
+                let known = Holder { touched, ..holder };
+                youth(&self.clocks, &known) >= own_youth
+            });
+            if !is_younger {
+                self.slots.touch(block.chain_hash, holder, &self.clocks);
+                self.slots.sweep(&self.clocks);
+            }
+        }
     }
 
     /// Blocks in memory, dead ones included.

@@ -142,7 +142,7 @@ impl Both {
         }
     }
 
-    fn depths(&self, prompt: &[u8]) -> (Vec<usize>, Vec<usize>) {
+    fn depths(&mut self, prompt: &[u8]) -> (Vec<usize>, Vec<usize>) {
         let blocks = blocks(prompt);
         let mut depths = Vec::new();
         self.index.match_depths(blocks.iter().copied(), &mut depths);

@@ -23,7 +23,7 @@ fn insert(index: &mut PrefixIndex, rank: RankId, hashes: &[u64]) {
     index.insert(rank, &sent(hashes));
 }
 
-fn depths(index: &PrefixIndex, blocks: &[u64]) -> Vec<u32> {
+fn depths(index: &mut PrefixIndex, blocks: &[u64]) -> Vec<u32> {
     let mut depths = Vec::new();
     index.match_depths(blocks.iter().copied(), &mut depths);
     depths
@@ -34,8 +34,8 @@ fn each_rank_matches_what_it_was_sent() {
     let mut index = index(100);
     insert(&mut index, A, &[1, 2, 3]);
     insert(&mut index, B, &[1, 2, 9]);
-    assert_eq!(depths(&index, &[1, 2, 3, 4]), [3, 2]);
-    assert_eq!(depths(&index, &[7, 2, 3]), [0, 0]);
+    assert_eq!(depths(&mut index, &[1, 2, 3, 4]), [3, 2]);
+    assert_eq!(depths(&mut index, &[7, 2, 3]), [0, 0]);
 }
 
 #[test]
@@ -45,11 +45,14 @@ fn a_rank_that_loses_a_block_matches_up_to_it_until_it_is_sent_again() {
     insert(&mut index, B, &[1, 2, 3]);
     index.lose(A, 2);
     index.lose(A, 77);
-    assert_eq!(depths(&index, &[1, 2, 3]), [1, 3]);
+    assert_eq!(depths(&mut index, &[1, 2, 3]), [1, 3]);
     index.lose(B, 2);
-    assert_eq!((depths(&index, &[1, 2, 3]), index.len()), (vec![1, 1], 2));
+    assert_eq!(
+        (depths(&mut index, &[1, 2, 3]), index.len()),
+        (vec![1, 1], 2)
+    );
     insert(&mut index, A, &[1, 2, 3]);
-    assert_eq!(depths(&index, &[1, 2, 3]), [3, 1]);
+    assert_eq!(depths(&mut index, &[1, 2, 3]), [3, 1]);
 }
 
 #[test]
@@ -57,15 +60,15 @@ fn a_rank_over_its_capacity_loses_leaves_before_roots() {
     let mut index = index(4);
     insert(&mut index, A, &[1, 2, 3]);
     insert(&mut index, A, &[11, 12]);
-    assert_eq!(depths(&index, &[1, 2, 3]), [2, 0]);
-    assert_eq!(depths(&index, &[11, 12]), [2, 0]);
+    assert_eq!(depths(&mut index, &[1, 2, 3]), [2, 0]);
+    assert_eq!(depths(&mut index, &[11, 12]), [2, 0]);
 }
 
 #[test]
 fn a_prompt_larger_than_the_cache_keeps_its_start() {
     let mut index = index(3);
     insert(&mut index, A, &[1, 2, 3, 4, 5]);
-    assert_eq!(depths(&index, &[1, 2, 3, 4, 5]), [3, 0]);
+    assert_eq!(depths(&mut index, &[1, 2, 3, 4, 5]), [3, 0]);
     assert_eq!(index.len(), 3);
 }
 
@@ -77,8 +80,8 @@ fn use_keeps_blocks_alive() {
     insert(&mut index, A, &[7]);
     insert(&mut index, A, &[1, 2]);
     insert(&mut index, A, &[8, 9, 10]);
-    assert_eq!(depths(&index, &[1, 2]), [2, 0]);
-    assert_eq!(depths(&index, &[5, 6]), [1, 0]);
+    assert_eq!(depths(&mut index, &[1, 2]), [2, 0]);
+    assert_eq!(depths(&mut index, &[5, 6]), [1, 0]);
 }
 
 #[test]
@@ -87,7 +90,7 @@ fn use_does_not_make_other_blocks_older() {
     insert(&mut index, A, &[1, 2]);
     insert(&mut index, A, &[5, 6]);
     (0..100).for_each(|_| insert(&mut index, A, &[1, 2]));
-    assert_eq!(depths(&index, &[5, 6]), [2, 0]);
+    assert_eq!(depths(&mut index, &[5, 6]), [2, 0]);
 }
 
 #[test]
@@ -96,7 +99,7 @@ fn a_prompt_that_was_used_again_still_loses_its_leaves_first() {
     insert(&mut index, A, &[1, 2, 3]);
     insert(&mut index, A, &[1, 2, 3]);
     insert(&mut index, A, &[11, 12]);
-    assert_eq!(depths(&index, &[1, 2, 3]), [2, 0]);
+    assert_eq!(depths(&mut index, &[1, 2, 3]), [2, 0]);
 }
 
 #[test]
@@ -106,9 +109,9 @@ fn a_conversation_that_grows_never_matches_more_than_the_cache_holds() {
         let blocks: Vec<u64> = (1..=2 * turn).collect();
         insert(&mut index, A, &blocks);
         assert!(
-            depths(&index, &blocks)[0] <= 4,
+            depths(&mut index, &blocks)[0] <= 4,
             "{} of 4 blocks in turn {turn}",
-            depths(&index, &blocks)[0]
+            depths(&mut index, &blocks)[0]
         );
     }
 }
@@ -119,9 +122,9 @@ fn a_forgotten_rank_holds_nothing_and_learns_anew() {
     insert(&mut index, A, &[1, 2]);
     insert(&mut index, B, &[1, 2]);
     index.forget(A);
-    assert_eq!(depths(&index, &[1, 2]), [0, 2]);
+    assert_eq!(depths(&mut index, &[1, 2]), [0, 2]);
     insert(&mut index, A, &[1]);
-    assert_eq!(depths(&index, &[1, 2]), [1, 2]);
+    assert_eq!(depths(&mut index, &[1, 2]), [1, 2]);
 }
 
 #[test]
@@ -141,7 +144,7 @@ fn memory_is_bounded_though_every_block_is_alive() {
         insert(&mut index, A, &blocks);
         assert!(index.len() <= 50);
     }
-    assert_eq!(depths(&index, &[990, 991]), [2]);
+    assert_eq!(depths(&mut index, &[990, 991]), [2]);
 }
 
 #[test]
@@ -164,9 +167,9 @@ fn a_forgotten_rank_stays_cold_when_its_capacity_grows() {
     insert(&mut index, A, &[1, 2]);
     index.forget(A);
     index.set_capacity(A, 1_000_000);
-    assert_eq!(depths(&index, &[1, 2]), [0, 0]);
+    assert_eq!(depths(&mut index, &[1, 2]), [0, 0]);
     insert(&mut index, A, &[3]);
-    assert_eq!(depths(&index, &[3]), [1, 0]);
+    assert_eq!(depths(&mut index, &[3]), [1, 0]);
 }
 
 #[test]
@@ -175,7 +178,11 @@ fn a_rank_forgotten_many_times_stays_cold() {
     insert(&mut index, A, &[1, 2]);
     for times in 1..9 {
         index.forget(A);
-        assert_eq!(depths(&index, &[1, 2]), [0, 0], "forgotten {times} times");
+        assert_eq!(
+            depths(&mut index, &[1, 2]),
+            [0, 0],
+            "forgotten {times} times"
+        );
     }
 }
 
@@ -185,10 +192,10 @@ fn less_capacity_drops_the_oldest() {
     insert(&mut index, A, &[1, 2, 3]);
     insert(&mut index, A, &[5, 6, 7]);
     index.set_capacity(A, 4);
-    assert_eq!(depths(&index, &[1, 2, 3]), [1, 0]);
-    assert_eq!(depths(&index, &[5, 6, 7]), [3, 0]);
+    assert_eq!(depths(&mut index, &[1, 2, 3]), [1, 0]);
+    assert_eq!(depths(&mut index, &[5, 6, 7]), [3, 0]);
     index.set_capacity(A, 0);
-    assert_eq!(depths(&index, &[5, 6, 7]), [0, 0]);
+    assert_eq!(depths(&mut index, &[5, 6, 7]), [0, 0]);
 }
 
 #[test]
@@ -196,25 +203,25 @@ fn a_rank_matches_only_up_to_its_first_gap() {
     let mut index = index(10);
     insert(&mut index, A, &[1, 2, 3, 4]);
     insert(&mut index, B, &[2, 3]);
-    assert_eq!(depths(&index, &[1, 2, 3, 4]), [4, 0]);
+    assert_eq!(depths(&mut index, &[1, 2, 3, 4]), [4, 0]);
     insert(&mut index, B, &[4]);
     insert(&mut index, B, &[1]);
-    assert_eq!(depths(&index, &[1, 2, 3, 4]), [4, 4]);
+    assert_eq!(depths(&mut index, &[1, 2, 3, 4]), [4, 4]);
     index.forget(B);
     insert(&mut index, B, &[1, 2]);
     insert(&mut index, B, &[4]);
-    assert_eq!(depths(&index, &[1, 2, 3, 4]), [4, 2]);
-    assert_eq!(depths(&index, &[9, 1, 2]), [0, 0]);
+    assert_eq!(depths(&mut index, &[1, 2, 3, 4]), [4, 2]);
+    assert_eq!(depths(&mut index, &[9, 1, 2]), [0, 0]);
 }
 
 #[test]
 fn nothing_is_matched_by_an_empty_prompt_and_in_an_empty_index() {
     let mut index = index(10);
-    assert_eq!(depths(&index, &[1]), [0, 0]);
+    assert_eq!(depths(&mut index, &[1]), [0, 0]);
     insert(&mut index, A, &[]);
-    assert_eq!(depths(&index, &[]), [0, 0]);
+    assert_eq!(depths(&mut index, &[]), [0, 0]);
     assert_eq!((index.len(), index.is_empty()), (0, true));
-    assert!(depths(&PrefixIndex::new(0), &[1]).is_empty());
+    assert!(depths(&mut PrefixIndex::new(0), &[1]).is_empty());
 }
 
 #[test]
@@ -224,7 +231,7 @@ fn blocks_that_another_rank_holds_need_no_room() {
     index.set_capacity(B, 100);
     insert(&mut index, A, &[1, 2, 3, 4]);
     insert(&mut index, B, &[1, 2, 3, 4]);
-    assert_eq!(depths(&index, &[1, 2, 3, 4]), [4, 4]);
+    assert_eq!(depths(&mut index, &[1, 2, 3, 4]), [4, 4]);
 }
 
 #[test]
@@ -234,9 +241,9 @@ fn a_full_index_evicts_the_leaves_of_the_oldest_prompt() {
     insert(&mut index, A, &[1, 2, 3, 4, 5, 6, 7, 8]);
     insert(&mut index, A, &[11, 12, 13, 14, 15, 16, 17, 18]);
     insert(&mut index, A, &[21, 22, 23, 24]);
-    assert_eq!(depths(&index, &[1, 2, 3, 4, 5, 6, 7, 8]), [4]);
-    assert_eq!(depths(&index, &[11, 12, 13, 14, 15, 16, 17, 18]), [8]);
-    assert_eq!(depths(&index, &[21, 22, 23, 24]), [4]);
+    assert_eq!(depths(&mut index, &[1, 2, 3, 4, 5, 6, 7, 8]), [4]);
+    assert_eq!(depths(&mut index, &[11, 12, 13, 14, 15, 16, 17, 18]), [8]);
+    assert_eq!(depths(&mut index, &[21, 22, 23, 24]), [4]);
 }
 
 #[test]
@@ -244,9 +251,9 @@ fn blocks_whose_hashes_differ_in_one_bit_are_told_apart() {
     let mut index = index(1000);
     insert(&mut index, A, &[0]);
     insert(&mut index, B, &[u64::MAX]);
-    (0..64).for_each(|bit| assert_eq!(depths(&index, &[1 << bit]), [0, 0]));
-    assert_eq!(depths(&index, &[0]), [1, 0]);
-    assert_eq!(depths(&index, &[u64::MAX]), [0, 1]);
+    (0..64).for_each(|bit| assert_eq!(depths(&mut index, &[1 << bit]), [0, 0]));
+    assert_eq!(depths(&mut index, &[0]), [1, 0]);
+    assert_eq!(depths(&mut index, &[u64::MAX]), [0, 1]);
 }
 
 #[test]
@@ -255,8 +262,8 @@ fn the_clock_may_wrap() {
     index.clocks[0].inserted = u32::MAX - 2;
     insert(&mut index, A, &[1, 2]);
     insert(&mut index, A, &[5, 6, 7]);
-    assert_eq!(depths(&index, &[1, 2]), [1, 0]);
-    assert_eq!(depths(&index, &[5, 6, 7]), [3, 0]);
+    assert_eq!(depths(&mut index, &[1, 2]), [1, 0]);
+    assert_eq!(depths(&mut index, &[5, 6, 7]), [3, 0]);
 }
 
 #[test]
@@ -290,7 +297,7 @@ fn the_rest_of_a_prompt_whose_start_is_young_makes_the_same_index() {
         let young = whole.insert(A, turn);
         rest.insert(A, &turn[young..]);
         let asked: Vec<u64> = (0..50).collect();
-        assert_eq!(depths(&whole, &asked), depths(&rest, &asked));
+        assert_eq!(depths(&mut whole, &asked), depths(&mut rest, &asked));
         assert_eq!(whole.clocks[0].inserted, rest.clocks[0].inserted);
     }
     assert_eq!(whole.clocks[0].inserted, 45);
@@ -305,4 +312,67 @@ fn large_blocks_take_more_of_a_rank_than_small_ones() {
     assert_eq!(index.clocks[0].inserted, 12);
     index.insert(A, &blocks[..3]);
     assert_eq!(index.clocks[0].inserted, 12);
+}
+
+#[test]
+fn what_was_told_is_matched_like_what_was_sent_here() {
+    let mut index = index(160);
+    index.tell(A, &sent(&[1, 2, 3]), 0);
+    assert!(index.is_empty());
+    assert_eq!(depths(&mut index, &[1, 2, 3, 4]), [3, 0]);
+    // The next turn was told from its first new block on.
+    let turn = sent(&[1, 2, 3, 4, 5]);
+    index.tell(A, &turn[3..], 3);
+    assert_eq!(depths(&mut index, &[1, 2, 3, 4, 5, 6]), [5, 0]);
+    assert_eq!(index.clocks[0].inserted, 5);
+    insert(&mut index, A, &[1, 2, 3, 4, 5]);
+    assert_eq!(index.clocks[0].inserted, 5);
+}
+
+#[test]
+fn a_told_prompt_of_a_rank_is_found_behind_blocks_that_another_holds() {
+    let mut index = index(160);
+    insert(&mut index, A, &[1, 2, 3]);
+    index.tell(B, &sent(&[1, 2]), 0);
+    assert_eq!(depths(&mut index, &[1, 2, 3]), [3, 2]);
+}
+
+#[test]
+fn a_told_prompt_ages_like_any_other_though_nobody_asked() {
+    let mut index = index(4);
+    index.tell(A, &sent(&[1, 2, 3]), 0);
+    insert(&mut index, A, &[11, 12]);
+    assert_eq!(depths(&mut index, &[1, 2, 3]), [2, 0]);
+    index.tell(A, &sent(&[21, 22]), 0);
+    index.forget(A);
+    assert_eq!(depths(&mut index, &[21, 22]), [0, 0]);
+}
+
+#[test]
+fn blocks_that_were_told_as_old_do_not_make_the_rank_older() {
+    let mut index = index(160);
+    index.tell(A, &sent(&[1, 2, 3, 4, 5]), 3);
+    assert_eq!(index.clocks[0].inserted, 2);
+    index.tell(A, &sent(&[1, 2, 3]), 3);
+    assert_eq!(index.clocks[0].inserted, 2);
+}
+
+#[test]
+fn a_prompt_that_was_told_and_never_got_to_its_rank_is_not_matched() {
+    let mut index = index(160);
+    index.tell(A, &sent(&[1, 2, 3]), 0);
+    index.lose(A, 1);
+    assert_eq!(depths(&mut index, &[1, 2, 3]), [0, 0]);
+}
+
+#[test]
+fn told_prompts_take_bounded_memory() {
+    let mut index = PrefixIndex::new(1000);
+    index.set_capacity(A, 1_000_000);
+    for start in 0..1000u64 {
+        let blocks: Vec<u64> = (start * 10..start * 10 + 10).collect();
+        index.tell(A, &sent(&blocks), 0);
+    }
+    assert_eq!(depths(&mut index, &[9490]), [0]);
+    assert_eq!(depths(&mut index, &[9500, 9501]), [2]);
 }
