@@ -11,7 +11,7 @@ use host_tests::connection::{Connection, Protocol};
 use host_tests::each_envoy;
 use host_tests::envoy::Envoy;
 use host_tests::pod_addresses;
-use host_tests::reply::{post, request, send};
+use host_tests::reply::{Reply, post, request, send};
 use host_tests::repository;
 use host_tests::scene::Scene;
 use host_tests::sim::{Fault, PodsConfig, RankHandle, SimulatedPods};
@@ -79,6 +79,14 @@ async fn ask_until(caller: &Caller, first: u64, is_wanted: impl Fn(&[Call]) -> b
         ensure!(Instant::now() < end, "{:?}", &calls[last..]);
     }
     Ok(())
+}
+
+/// Asks for the same prompt again, on this connection; gives the rank that answered.
+async fn complete(scene: &Scene, connection: &mut Connection) -> Result<SocketAddr> {
+    let (to, body) = (scene.envoy.gateway(), prompt("the tides", 400).to_string());
+    let request = request(to, Method::POST, COMPLETIONS, &[], &body)?;
+    let reply = Reply::read(connection.send(request).await?).await?;
+    reply.rank().context("a rank answers")
 }
 
 async fn hits(envoy: &Envoy) -> Result<u64> {
@@ -153,19 +161,20 @@ each_envoy! {
         ask_until(&caller, 1_000_000, |calls| share(calls, idle.addr()) < IN_A_ROW / 2).await
     }
 
-    async fn a_rank_that_restarted_is_cold_at_once(version: &str) -> Result<()> {
-        let scene = Scene::start(version, 2, 1, |bootstrap| bootstrap).await?;
-        let body = prompt("the tides", 400);
-        let first = scene.post(COMPLETIONS, &body, &[]).await?.rank().context("a rank")?;
+    async fn a_rank_that_restarted_is_cold_at_once_for_every_worker(version: &str) -> Result<()> {
+        let scene = Scene::start(version, 2, 1, |bootstrap| bootstrap.balanced_connections()).await?;
+        // Both stay open, so each has a worker of its own; the second sleeps until it is asked.
+        let mut workers = [scene.connect(Protocol::Http1Length).await?, scene.connect(Protocol::Http1Length).await?];
+        let first = complete(&scene, &mut workers[0]).await?;
         pages(scene.pods.ranks(), 2).await?;
-        assert_eq!(scene.post(COMPLETIONS, &body, &[]).await?.rank(), Some(first));
+        assert_eq!(complete(&scene, &mut workers[0]).await?, first);
         assert_eq!(hits(&scene.envoy).await?, 1);
         let rank = scene.pods.ranks().iter().find(|rank| rank.addr() == first).context("ours")?;
         rank.restart();
         pages(scene.pods.ranks(), 2).await?;
-        scene.post(COMPLETIONS, &body, &[]).await?;
+        complete(&scene, &mut workers[1]).await?;
         assert_eq!(hits(&scene.envoy).await?, 1);
-        scene.post(COMPLETIONS, &body, &[]).await?;
+        complete(&scene, &mut workers[0]).await?;
         assert_eq!(hits(&scene.envoy).await?, 2);
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 use routing::{
-    Config, Decidable, Exchanges, Limits, Peers, Pick, Pool, Prompt, RankId, ReadToEnd, SentBlock,
+    Config, Decidable, Exchanges, Limits, Peers, Pick, Pool, Prompt, RankId, ReadToEnd, Sent,
     Totals, chain, hash_bytes, rank_list,
 };
 
@@ -332,10 +332,11 @@ impl Worker {
         }
     }
 
-    fn tell_prompt(&mut self, pool: u64, rank: RankId, sent: &[SentBlock]) {
+    fn tell_prompt(&mut self, pool: u64, rank: RankId, sent: &Sent) {
         let shared = self.pools.get(&pool);
-        if let Some(key) = shared.and_then(|shared| shared.pool.rank_key(rank)) {
-            self.peers.prompt(key, sent);
+        let key = shared.and_then(|shared| shared.pool.rank_key(rank));
+        if let Some(key) = key.filter(|_| !sent.blocks.is_empty()) {
+            self.peers.prompt(key, host::now_ms(), sent);
         }
     }
 

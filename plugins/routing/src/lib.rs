@@ -69,13 +69,13 @@ pub use load::{Charge, LoadTable, RankLoad};
 pub use membership::{Condition, Member, Membership, MembershipError};
 pub use metrics_page::MetricsPage;
 pub use peers::{
-    BEAT_MS, Heard, LEASE_MS, News, Office, Peers, RankKey, SentBlock, SentBlocks, SharedMemory,
-    Span, Stored, Totals,
+    BEAT_MS, Heard, LEASE_MS, News, Office, Peers, RankKey, Sent, SentBlock, SentBlocks,
+    SharedMemory, Span, Stored, Totals,
 };
 pub use pick::{Candidate, Reason, best_first};
 pub use pool::{Moved, Pick, Pool};
 pub use prefaces::{FRONT_FIELDS, Preface, Prefaces};
-pub use prefix_index::PrefixIndex;
+pub use prefix_index::{Inserted, PrefixIndex};
 pub use prompt::{Block, BodyEnd, Outcome, Prompt};
 pub use prompt_reader::PromptReader;
 pub use rank::{RankId, RankRange, rank_list};

@@ -22,7 +22,7 @@ mod shared_memory;
 use crate::Spell;
 
 pub use lease::{BEAT_MS, LEASE_MS};
-pub use news::{News, RankKey, SentBlock, SentBlocks, Span, Totals};
+pub use news::{News, RankKey, Sent, SentBlock, SentBlocks, Span, Totals};
 pub use office::Office;
 pub use peer::Heard;
 pub use shared_memory::{SharedMemory, Stored};
@@ -218,9 +218,9 @@ impl Peers {
         self.outbox.load(key, queued_tokens, in_flight);
     }
 
-    /// A prompt went to a rank.
-    pub fn prompt(&mut self, key: RankKey, blocks: &[SentBlock]) {
-        self.outbox.prompt(key, blocks);
+    /// A prompt went to a rank that was picked at `at_ms`.
+    pub fn prompt(&mut self, key: RankKey, at_ms: u64, sent: &Sent) {
+        self.outbox.prompt(key, at_ms, sent);
     }
 
     /// A prompt never got to its rank, to which this block of it was new.
@@ -238,9 +238,9 @@ impl Peers {
         self.outbox.standing(key, spell);
     }
 
-    /// A rank answered, which was not expected of it.
-    pub fn answered(&mut self, key: RankKey, span: Span) {
-        self.outbox.answered(key, span);
+    /// A rank gave the first byte of a good answer.
+    pub fn answered(&mut self, key: RankKey, span: Span, is_streamed: bool) {
+        self.outbox.answered(key, span, is_streamed);
     }
 
     /// Whether anything was told since the last [`flush`](Self::flush).

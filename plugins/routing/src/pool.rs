@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     Admission, BodyEnd, Candidate, Charge, Config, Cost, HealthTable, LoadTable, Membership,
-    Patience, PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, SentBlock, Standing,
+    Patience, PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, Sent, SentBlock, Standing,
     best_first, hash_bytes,
 };
 
@@ -33,7 +33,7 @@ pub struct Pick {
     /// What the request counts on the rank until it is handed back to the pool.
     pub charge: Charge,
     /// Blocks that are news for the other workers.
-    pub sent: Vec<SentBlock>,
+    pub sent: Sent,
     /// The first block that the rank did not hold: what it loses if the prompt never gets there.
     pub new_block: Option<u64>,
 }
@@ -44,7 +44,7 @@ pub struct Moved {
     /// What the request counts on the rank that serves it.
     pub charge: Charge,
     /// Blocks that are news for the other workers.
-    pub sent: Vec<SentBlock>,
+    pub sent: Sent,
     /// The first block that this rank did not hold.
     pub new_block: Option<u64>,
 }
@@ -191,7 +191,7 @@ impl Pool {
     }
 
     /// Notes what a request that was picked for was found to hold once all of it was read; gives what is news.
-    pub fn learn(&mut self, charge: &Charge, prompt: &Prompt) -> Vec<SentBlock> {
+    pub fn learn(&mut self, charge: &Charge, prompt: &Prompt) -> Sent {
         self.remember(charge.rank(), Some(prompt))
     }
 
@@ -265,11 +265,14 @@ impl Pool {
     }
 
     /// From now on the rank is believed to hold the prompt; gives the blocks that are news.
-    fn remember(&mut self, rank: RankId, prompt: Option<&Prompt>) -> Vec<SentBlock> {
+    fn remember(&mut self, rank: RankId, prompt: Option<&Prompt>) -> Sent {
         let mut blocks = prompt.map_or(Vec::new(), |prompt| self.sent_blocks(prompt));
-        let young = self.index.insert(rank, &blocks);
-        blocks.drain(..young.min(blocks.len()));
-        blocks
+        let inserted = self.index.insert(rank, &blocks);
+        blocks.drain(..inserted.young.min(blocks.len()));
+        Sent {
+            blocks,
+            fresh_from: inserted.fresh_from,
+        }
     }
 
     fn sent_blocks(&self, prompt: &Prompt) -> Vec<SentBlock> {

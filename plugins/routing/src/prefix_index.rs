@@ -50,6 +50,15 @@ struct Holder {
     touched: u32,
 }
 
+/// What a prompt was to a rank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Inserted {
+    /// How many of its first blocks the rank had been sent a moment ago.
+    pub young: usize,
+    /// How many blocks, of the size that capacities are counted in, the rank held from the first on.
+    pub fresh_from: u32,
+}
+
 /// The index of one pool.
 #[derive(Debug)]
 pub struct PrefixIndex {
@@ -123,9 +132,9 @@ impl PrefixIndex {
     /// Gives how many of the first blocks were there and so young that they were left as they are: a block that is
     /// used again within a sixteenth of the capacity does not become younger. That spares most of the work of a
     /// conversation that goes on, here and in every other VM that is told of it.
-    pub fn insert(&mut self, rank: RankId, blocks: &[SentBlock]) -> usize {
+    pub fn insert(&mut self, rank: RankId, blocks: &[SentBlock]) -> Inserted {
         let Some(clock) = self.clocks.get(rank.index()).copied() else {
-            return 0;
+            return Inserted::default();
         };
         let held: Vec<u32> = blocks
             .iter()
@@ -153,7 +162,10 @@ impl PrefixIndex {
             self.slots.touch(block.chain_hash, holder, &self.clocks);
         }
         (held.len()..blocks.len()).for_each(|_| self.slots.sweep(&self.clocks));
-        young
+        Inserted {
+            young,
+            fresh_from: end(blocks).saturating_sub(fresh),
+        }
     }
 
     /// Another worker sent these blocks to `rank`; those from `fresh_from` on were new to it.

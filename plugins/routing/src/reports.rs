@@ -28,6 +28,8 @@ pub struct RankReport {
     /// Counts restarts, wrapping. A reader that sees another value knows that the rank's cache is empty and its counters
     /// began anew.
     pub life: u32,
+    /// When the page came that showed the last restart, milliseconds; 0 while there was none.
+    pub born_ms: u64,
     process: Process,
 }
 
@@ -55,6 +57,7 @@ impl RankReport {
     fn answered(&mut self, report: Report, now_ms: u64) {
         if self.process.see(&report) {
             self.life = self.life.wrapping_add(1);
+            self.born_ms = now_ms;
         }
         self.report = report;
         (self.taken_ms, self.tried_ms) = (Some(now_ms), now_ms);

@@ -229,9 +229,10 @@ impl Worker {
         let Some(shared) = self.pools.get_mut(&pool) else {
             return;
         };
-        let is_news = shared.pool.answered(rank, attempt, is_streamed, now_ms);
-        if let Some(key) = shared.pool.rank_key(rank).filter(|_| is_news) {
-            self.peers.answered(key, span(attempt));
+        shared.pool.answered(rank, attempt, is_streamed, now_ms);
+        // Always: a worker whose only request hangs must hear that others are answered.
+        if let Some(key) = shared.pool.rank_key(rank) {
+            self.peers.answered(key, span(attempt), is_streamed);
         }
     }
 }

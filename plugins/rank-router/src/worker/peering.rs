@@ -248,13 +248,22 @@ impl Ears<'_> {
                 };
                 pool.heard_load(slot, key.rank, load);
             }
-            News::Prompt { blocks, .. } => pool.heard_prompt(key.rank, blocks),
+            News::Prompt {
+                at_ms,
+                fresh_from,
+                blocks,
+                ..
+            } => {
+                pool.heard_prompt(key.rank, at_ms, fresh_from, blocks, now_ms);
+            }
             News::Lost { new_block, .. } => pool.heard_loss(key.rank, new_block),
             News::Failed { code, span, .. } => {
                 pool.heard_failure(key.rank, code, span, now_ms);
             }
             News::Standing { spell, .. } => pool.heard_spell(key.rank, &spell, now_ms),
-            News::Answered { span, .. } => pool.heard_answer(key.rank, span, now_ms),
+            News::Answered {
+                span, is_streamed, ..
+            } => pool.heard_answer(key.rank, span, is_streamed, now_ms),
             News::Told { .. } | News::Totals(_) => {}
         }
     }

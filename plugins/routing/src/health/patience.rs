@@ -67,22 +67,30 @@ impl Patience {
         }
     }
 
-    /// A rank gave the first byte of an answer after `waited_ms`; heard of at `now_ms`.
+    /// A rank gave the first byte of an answer after `waited_ms`.
     ///
     /// 0 for an answer that is not streamed: it shows that the rank lives, but its wait says nothing about others.
     pub fn answered(&mut self, rank: RankId, waited_ms: u64, now_ms: u64) {
+        self.heard(rank, waited_ms, now_ms, now_ms);
+    }
+
+    /// The same of an answer to another worker, which came at `at_ms` and is heard of at `now_ms`, perhaps much later.
+    pub fn heard(&mut self, rank: RankId, waited_ms: u64, at_ms: u64, now_ms: u64) {
         self.see(now_ms);
+        if at_ms < self.judged_from_ms || at_ms > now_ms.saturating_add(CLOCK_STEP_MS) {
+            return;
+        }
         let needed = rank.index().saturating_add(1);
         if self.answered_ms.len() < needed {
             self.answered_ms.resize(needed, 0);
         }
         if let Some(answered_ms) = self.answered_ms.get_mut(rank.index()) {
-            *answered_ms = now_ms;
+            *answered_ms = at_ms.max(*answered_ms);
         }
         let wait = Wait {
             rank,
             wait_ms: waited_ms,
-            at_ms: now_ms,
+            at_ms,
         };
         keep(&mut self.latest, wait, |wait| wait.at_ms);
         if waited_ms <= LONGEST_WAIT_MS {

@@ -12,6 +12,15 @@ pub struct SentBlock {
     pub start: u32,
 }
 
+/// What is news of a prompt that went to a rank.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Its blocks behind those that the rank had been sent a moment ago.
+    pub blocks: Vec<SentBlock>,
+    /// How many blocks the rank held of it: those behind were new to the rank.
+    pub fresh_from: u32,
+}
+
 /// Work of one VM that has not come back: absolute, so that a lost event is made good by the next one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -57,6 +66,10 @@ pub enum News<'a> {
     Prompt {
         /// The rank.
         key: RankKey,
+        /// When it was picked, in milliseconds since the epoch: the rank may have lost its cache since.
+        at_ms: u64,
+        /// How many blocks the rank held of the prompt: those behind were new to it.
+        fresh_from: u32,
         /// The blocks, first to last.
         blocks: SentBlocks<'a>,
     },
@@ -83,12 +96,14 @@ pub enum News<'a> {
         /// The bytes of its time out.
         spell: [u8; Spell::BYTES],
     },
-    /// A rank answered, and that was not expected of it.
+    /// A rank answered.
     Answered {
         /// The rank.
         key: RankKey,
         /// From the pick to the first byte.
         span: Span,
+        /// Whether the first byte came when the prompt was prefilled, and not when all was generated.
+        is_streamed: bool,
     },
 }
 
@@ -163,9 +178,17 @@ pub(crate) fn write_load(bytes: &mut Vec<u8>, key: RankKey, queued_tokens: u64, 
 }
 
 /// Writes that a prompt went to a rank; no more than [`BLOCKS_PER_EVENT`] blocks.
-pub(crate) fn write_prompt(bytes: &mut Vec<u8>, key: RankKey, blocks: &[SentBlock]) {
+pub(crate) fn write_prompt(
+    bytes: &mut Vec<u8>,
+    key: RankKey,
+    at_ms: u64,
+    fresh_from: u32,
+    blocks: &[SentBlock],
+) {
     let blocks = blocks.get(..BLOCKS_PER_EVENT).unwrap_or(blocks);
     write_head(bytes, PROMPT, key);
+    bytes.extend_from_slice(&at_ms.to_le_bytes());
+    bytes.extend_from_slice(&fresh_from.to_le_bytes());
     let count = u16::try_from(blocks.len()).unwrap_or(0);
     bytes.extend_from_slice(&count.to_le_bytes());
     for block in blocks {
@@ -188,9 +211,10 @@ pub(crate) fn write_failed(bytes: &mut Vec<u8>, key: RankKey, code: u8, span: Sp
 }
 
 /// Writes that a rank answered.
-pub(crate) fn write_answered(bytes: &mut Vec<u8>, key: RankKey, span: Span) {
+pub(crate) fn write_answered(bytes: &mut Vec<u8>, key: RankKey, span: Span, is_streamed: bool) {
     write_head(bytes, ANSWERED, key);
     write_span(bytes, span);
+    bytes.push(u8::from(is_streamed));
 }
 
 /// Writes how a rank stands.
@@ -226,6 +250,8 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
         },
         PROMPT => News::Prompt {
             key: key(wire)?,
+            at_ms: wire.u64()?,
+            fresh_from: wire.u32()?,
             blocks: SentBlocks::read(wire)?,
         },
         LOST => News::Lost {
@@ -240,6 +266,7 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
         ANSWERED => News::Answered {
             key: key(wire)?,
             span: span(wire)?,
+            is_streamed: wire.u8()? == 1,
         },
         STANDING => News::Standing {
             key: key(wire)?,
@@ -294,14 +321,14 @@ mod tests {
         write_totals(&mut bytes, totals);
         write_load(&mut bytes, KEY, 700, 5);
         let blocks = [(11, 0), (12, 1)].map(|(chain_hash, start)| SentBlock { chain_hash, start });
-        write_prompt(&mut bytes, KEY, &blocks);
+        write_prompt(&mut bytes, KEY, 900, 6, &blocks);
         let span = Span {
             from_ms: 1000,
             to_ms: 1030,
         };
         write_lost(&mut bytes, KEY, 11);
         write_failed(&mut bytes, KEY, 2, span);
-        write_answered(&mut bytes, KEY, span);
+        write_answered(&mut bytes, KEY, span, true);
         write_standing(&mut bytes, KEY, &[7; Spell::BYTES]);
         bytes
     }
@@ -311,8 +338,13 @@ mod tests {
         let events = std::iter::from_fn(|| read(&mut wire));
         events
             .map(|event| match event {
-                News::Prompt { key, blocks } => format!(
-                    "{} {:?}",
+                News::Prompt {
+                    key,
+                    at_ms,
+                    fresh_from,
+                    blocks,
+                } => format!(
+                    "{} at {at_ms} from {fresh_from} {:?}",
                     key.rank,
                     blocks
                         .iter()
@@ -333,7 +365,11 @@ mod tests {
                     format!("failed {code} {} {}", span.from_ms, span.to_ms)
                 }
                 News::Standing { spell, .. } => format!("standing {}", spell[0]),
-                News::Answered { span, .. } => format!("answered {} {}", span.from_ms, span.to_ms),
+                News::Answered {
+                    span, is_streamed, ..
+                } => {
+                    format!("answered {} {} {is_streamed}", span.from_ms, span.to_ms)
+                }
             })
             .collect()
     }
@@ -342,10 +378,10 @@ mod tests {
         "told 5000000",
         "1 2 3",
         "3 4 700 5",
-        "4 [(11, 0), (12, 1)]",
+        "4 at 900 from 6 [(11, 0), (12, 1)]",
         "4 lost 11",
         "failed 2 1000 1030",
-        "answered 1000 1030",
+        "answered 1000 1030 true",
         "standing 7",
     ];
 
@@ -374,7 +410,7 @@ mod tests {
             start: 2,
         };
         let mut bytes = Vec::new();
-        write_prompt(&mut bytes, KEY, &vec![block; BLOCKS_PER_EVENT + 9]);
+        write_prompt(&mut bytes, KEY, 0, 0, &vec![block; BLOCKS_PER_EVENT + 9]);
         let Some(News::Prompt { blocks, .. }) = read(&mut Wire(&bytes)) else {
             panic!("no prompt")
         };

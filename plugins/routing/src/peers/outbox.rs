@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::news::{
-    self, BLOCKS_PER_EVENT, MOST_REQUESTS, MOST_TOKENS, RankKey, SentBlock, Span, Totals,
+    self, BLOCKS_PER_EVENT, MOST_REQUESTS, MOST_TOKENS, RankKey, Sent, Span, Totals,
 };
 use super::segment::{self, SEGMENT_BYTES, segment_key};
 use super::shared_memory::SharedMemory;
@@ -104,9 +104,9 @@ impl Outbox {
     }
 
     /// A prompt went to a rank.
-    pub(crate) fn prompt(&mut self, key: RankKey, blocks: &[SentBlock]) {
-        for blocks in blocks.chunks(BLOCKS_PER_EVENT) {
-            self.append(|bytes| news::write_prompt(bytes, key, blocks));
+    pub(crate) fn prompt(&mut self, key: RankKey, at_ms: u64, sent: &Sent) {
+        for blocks in sent.blocks.chunks(BLOCKS_PER_EVENT) {
+            self.append(|bytes| news::write_prompt(bytes, key, at_ms, sent.fresh_from, blocks));
         }
     }
 
@@ -127,8 +127,8 @@ impl Outbox {
     }
 
     /// A rank answered.
-    pub(crate) fn answered(&mut self, key: RankKey, span: Span) {
-        self.append(|bytes| news::write_answered(bytes, key, span));
+    pub(crate) fn answered(&mut self, key: RankKey, span: Span, is_streamed: bool) {
+        self.append(|bytes| news::write_answered(bytes, key, span, is_streamed));
     }
 
     /// Lets the others see what was told since the last time.

@@ -157,7 +157,11 @@ impl Vm {
                 start: 0,
             })
             .collect();
-        self.peers.prompt(KEY, &blocks);
+        let sent = Sent {
+            blocks,
+            fresh_from: 0,
+        };
+        self.peers.prompt(KEY, now_ms, &sent);
         self.peers.flush(&mut memory.clone(), now_ms * 1000);
     }
 }

@@ -20,19 +20,14 @@ impl Pool {
         Some(rank)
     }
 
-    /// A rank gave the first byte of a good answer to a request of this worker; true when the others need to hear it.
-    pub fn answered(
-        &mut self,
-        rank: RankId,
-        attempt: Attempt,
-        is_streamed: bool,
-        now_ms: u64,
-    ) -> bool {
-        let waited_ms = attempt.ended_ms.saturating_sub(attempt.picked_ms);
+    /// A rank gave the first byte of a good answer to a request of this worker.
+    pub fn answered(&mut self, rank: RankId, attempt: Attempt, is_streamed: bool, now_ms: u64) {
         // How long an answer took that is not streamed says nothing of the prefill.
+        let waited_ms = attempt.ended_ms.saturating_sub(attempt.picked_ms);
         let waited_ms = if is_streamed { waited_ms } else { 0 };
-        self.patience.answered(rank, waited_ms, now_ms);
-        self.health.answered(rank, attempt, now_ms)
+        self.patience
+            .heard(rank, waited_ms, attempt.ended_ms, now_ms);
+        self.health.answered(rank, attempt, now_ms);
     }
 
     /// Whether a request of this worker, the oldest on its rank without a first byte, shows that the rank hangs.
@@ -78,6 +73,7 @@ impl Pool {
         let goes_out = self.health.failed(rank, failure, attempt, now_ms);
         if goes_out && failure == Failure::Connect {
             self.index.forget(rank);
+            self.reported.note_cold(rank, attempt.ended_ms);
         }
     }
 }

@@ -17,11 +17,20 @@ impl Pool {
         }
     }
 
-    /// Another worker sent a prompt to a rank.
-    pub fn heard_prompt(&mut self, rank: u64, blocks: SentBlocks<'_>) {
-        if let Some(rank) = self.seats.rank_of(rank) {
+    /// Another worker sent a prompt to a rank, at `at_ms`. What is heard of late, as by a new worker, may have been lost
+    /// since.
+    pub fn heard_prompt(
+        &mut self,
+        rank: u64,
+        at_ms: u64,
+        fresh_from: u32,
+        blocks: SentBlocks<'_>,
+        now_ms: u64,
+    ) {
+        let rank = self.seats.rank_of(rank);
+        if let Some(rank) = rank.filter(|rank| !self.reported.was_lost(*rank, at_ms, now_ms)) {
             let blocks: Vec<SentBlock> = blocks.iter().collect();
-            self.index.insert(rank, &blocks);
+            self.index.tell(rank, &blocks, fresh_from);
         }
     }
 
@@ -41,9 +50,9 @@ impl Pool {
     }
 
     /// Another worker had an answer from a rank.
-    pub fn heard_answer(&mut self, rank: u64, span: Span, now_ms: u64) {
+    pub fn heard_answer(&mut self, rank: u64, span: Span, is_streamed: bool, now_ms: u64) {
         if let Some(rank) = self.seats.rank_of(rank) {
-            self.health.answered(rank, attempt(span), now_ms);
+            self.answered(rank, attempt(span), is_streamed, now_ms);
         }
     }
 

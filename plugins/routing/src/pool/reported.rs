@@ -21,6 +21,8 @@ struct LastReport {
     foreign: Option<(u32, u64)>,
     /// The most requests that this gateway had on the rank since the report before.
     peak: u32,
+    /// When the rank was last known to hold nothing.
+    cold_ms: u64,
 }
 
 /// The last reports of all ranks. Constant memory a rank.
@@ -44,6 +46,20 @@ impl Reported {
         if let Some(last) = self.ranks.get_mut(rank.index()) {
             last.peak = last.peak.max(load.in_flight);
         }
+    }
+
+    /// From what was sent to a rank before `at_ms` nothing is left.
+    pub(super) fn note_cold(&mut self, rank: RankId, at_ms: u64) {
+        if let Some(last) = self.ranks.get_mut(rank.index()) {
+            last.cold_ms = last.cold_ms.max(at_ms);
+        }
+    }
+
+    /// Whether a rank has lost what it was sent at `at_ms`. A time that is still to come was measured before the clock was
+    /// set back, and says nothing.
+    pub(super) fn was_lost(&self, rank: RankId, at_ms: u64, now_ms: u64) -> bool {
+        let cold_ms = self.ranks.get(rank.index()).map_or(0, |last| last.cold_ms);
+        at_ms <= cold_ms && cold_ms <= now_ms
     }
 
     /// Requests on a rank that this gateway did not send, as far as that is known now.
@@ -118,9 +134,13 @@ impl Pool {
             last.take(report, load, max_age_ms);
             self.health.scrape_answered(rank, now_ms);
         }
+        // A new worker was not there when it restarted.
+        let mut cold_ms = report.born_ms;
         if has_restarted {
             self.index.forget(rank);
+            cold_ms = cold_ms.max(report.taken_ms.unwrap_or(0));
         }
+        self.reported.note_cold(rank, cold_ms);
         if has_failed {
             let attempt = crate::Attempt {
                 picked_ms: report.tried_ms,

@@ -275,17 +275,21 @@ fn a_holder_is_as_small_as_the_memory_of_the_index_assumes() {
 fn what_was_used_a_moment_ago_is_left_as_it_is() {
     let mut index = index(160);
     let long: Vec<u64> = (0..20).collect();
-    assert_eq!(index.insert(A, &sent(&long)), 0);
-    assert_eq!(index.insert(A, &sent(&long)), 20);
+    assert_eq!(index.insert(A, &sent(&long)).young, 0);
+    assert_eq!(index.insert(A, &sent(&long)).young, 20);
     insert(&mut index, A, &(100..110).collect::<Vec<u64>>());
-    assert_eq!(index.insert(A, &sent(&long)), 20, "ten of 160 blocks later");
+    assert_eq!(
+        index.insert(A, &sent(&long)).young,
+        20,
+        "ten of 160 blocks later"
+    );
     insert(&mut index, A, &[110]);
     assert_eq!(
-        index.insert(A, &sent(&long)),
+        index.insert(A, &sent(&long)).young,
         0,
         "eleven of 160 blocks later"
     );
-    assert_eq!(index.insert(A, &sent(&long)), 20);
+    assert_eq!(index.insert(A, &sent(&long)).young, 20);
 }
 
 #[test]
@@ -294,7 +298,7 @@ fn the_rest_of_a_prompt_whose_start_is_young_makes_the_same_index() {
     let turns = [0..20, 0..30, 0..45]
         .map(|hashes: std::ops::Range<u64>| sent(&hashes.collect::<Vec<u64>>()));
     for turn in &turns {
-        let young = whole.insert(A, turn);
+        let young = whole.insert(A, turn).young;
         rest.insert(A, &turn[young..]);
         let asked: Vec<u64> = (0..50).collect();
         assert_eq!(depths(&mut whole, &asked), depths(&mut rest, &asked));

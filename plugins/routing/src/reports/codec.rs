@@ -1,7 +1,7 @@
 //! A table as bytes, for one worker to write and the others to read.
 //!
 //! A version, the number of ranks (two bytes), then for each rank, by rising hash: the hash (eight bytes), flags (two), a
-//! few numbers as varints, and the fields that are known. All of it is little-endian. About 60 bytes a rank, 118 at most,
+//! few numbers as varints, and the fields that are known. All of it is little-endian. About 60 bytes a rank, 128 at most,
 //! so a table of 1,024 ranks is a shared value of some 60 KB. There is one way to write a table, so equal tables are equal
 //! bytes and other bytes are refused.
 

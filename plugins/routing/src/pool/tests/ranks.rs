@@ -121,7 +121,7 @@ fn a_request_counts_on_the_rank_that_serves_it_and_its_prompt_is_there() {
         (pool.load(first), pool.load(next)),
         (Some((0, 0)), Some((640, 1)))
     );
-    assert_eq!(moved.sent.len(), 40);
+    assert_eq!(moved.sent.blocks.len(), 40);
     pool.end(moved.charge);
     assert_eq!(pool.load(next), Some((0, 0)));
     fail(&mut pool, &first.to_string(), Failure::Connect, 2, 0);

@@ -80,12 +80,23 @@ impl Pair {
                     };
                     pool.heard_load(slot, key.rank, load);
                 }
-                News::Prompt { key, blocks } => pool.heard_prompt(key.rank, blocks),
+                News::Prompt {
+                    key,
+                    at_ms,
+                    fresh_from,
+                    blocks,
+                } => {
+                    pool.heard_prompt(key.rank, at_ms, fresh_from, blocks, now_ms);
+                }
                 News::Lost { key, new_block } => pool.heard_loss(key.rank, new_block),
                 News::Failed { key, code, span } => {
                     pool.heard_failure(key.rank, code, span, now_ms);
                 }
-                News::Answered { key, span } => pool.heard_answer(key.rank, span, now_ms),
+                News::Answered {
+                    key,
+                    span,
+                    is_streamed,
+                } => pool.heard_answer(key.rank, span, is_streamed, now_ms),
                 News::Standing { key, spell } => pool.heard_spell(key.rank, &spell, now_ms),
                 News::Told { .. } | News::Totals(_) => {}
             },
@@ -101,9 +112,30 @@ impl Pair {
             .unwrap();
         let rank = pick.charge.rank();
         let key = self.pools[worker].rank_key(rank).unwrap();
-        self.peers[worker].prompt(key, &pick.sent);
+        self.peers[worker].prompt(key, self.now_ms, &pick.sent);
         self.tell_load(worker, rank);
         pick
+    }
+
+    /// A rank gives a worker the first byte of a streamed answer, to a request that was picked a while ago.
+    fn answer(&mut self, worker: usize, address: &str, waited_ms: u64) {
+        let pool = &mut self.pools[worker];
+        let rank = pool
+            .seats
+            .rank_of(crate::seats::address_hash(rank(address)));
+        let (rank, picked_ms) = (rank.unwrap(), self.now_ms.saturating_sub(waited_ms));
+        let attempt = crate::Attempt {
+            picked_ms,
+            ended_ms: self.now_ms,
+        };
+        pool.answered(rank, attempt, true, self.now_ms);
+        let key = pool.rank_key(rank).unwrap();
+        let span = crate::Span {
+            from_ms: picked_ms,
+            to_ms: self.now_ms,
+        };
+        self.peers[worker].answered(key, span, true);
+        self.peers[worker].flush(&mut self.memory, self.now_ms * 1000);
     }
 
     fn tell_load(&mut self, worker: usize, rank: RankId) {
@@ -148,7 +180,7 @@ fn what_one_worker_has_on_a_rank_keeps_the_other_off_until_it_has_ended() {
 #[test]
 fn only_what_is_news_is_told() {
     let mut pair = Pair::new(&["10.0.0.1:8000"]);
-    let sent = |pair: &mut Pair, blocks| pair.pick(0, &prompt("alice", blocks)).sent.len();
+    let sent = |pair: &mut Pair, blocks| pair.pick(0, &prompt("alice", blocks)).sent.blocks.len();
     assert_eq!(
         [
             sent(&mut pair, 40),
@@ -186,6 +218,63 @@ fn a_rank_that_failed_one_worker_is_out_for_the_other_too() {
         .collect();
     assert!(picks.iter().all(|pick| !pick.ranks.contains(&dead)));
     assert_eq!(pair.pools[1].health_counts(pair.now_ms).out_ranks, 1);
+}
+
+#[test]
+fn a_worker_with_one_request_hears_whether_its_rank_hangs_or_all_are_slow() {
+    let (hung, other) = ("10.0.0.1:8000", "10.0.0.2:8000");
+    for (who_answers, after_ms, is_hung) in
+        [(other, 20, true), (other, 2_000, false), (hung, 20, false)]
+    {
+        let mut pair = Pair::new(&[hung, other]);
+        let picked_ms = pair.now_ms;
+        for _ in 0..20 {
+            pair.now_ms += 200;
+            pair.answer(0, other, after_ms);
+            pair.answer(0, who_answers, after_ms);
+            pair.meet(1);
+        }
+        let pool = &mut pair.pools[1];
+        let rank = pool.seats.rank_of(crate::seats::address_hash(rank(hung)));
+        let judged = pool.is_hung(rank.unwrap(), picked_ms, 0, pair.now_ms);
+        assert_eq!(judged, is_hung, "{who_answers} after {after_ms} ms");
+    }
+}
+
+#[test]
+fn a_worker_that_comes_late_does_not_believe_prompts_from_before_a_restart() {
+    let name = "10.0.0.1:8000";
+    let started = |start_time_ms| crate::Report {
+        start_time_ms: Some(start_time_ms),
+        ..crate::Report::default()
+    };
+    for (restarts, expected) in [(false, 640), (true, 0)] {
+        let mut pair = Pair::new(&[name]);
+        let prompt = prompt("alice", 40);
+        pair.now_ms += 1000;
+        pair.pick(0, &prompt);
+        let mut table = crate::ReportTable::default();
+        table.answered(
+            crate::seats::address_hash(rank(name)),
+            started(5_000),
+            pair.now_ms,
+        );
+        pair.now_ms += 1000;
+        let start_time_ms = if restarts { 70_000 } else { 5_000 };
+        table.answered(
+            crate::seats::address_hash(rank(name)),
+            started(start_time_ms),
+            pair.now_ms,
+        );
+        // The other worker learns what is so now first, and then hears what was.
+        pair.pools[1].reported(&table, pair.now_ms);
+        pair.now_ms += 10;
+        pair.meet(1);
+        let again = pair.pick(1, &prompt);
+        assert_eq!(again.matched_tokens, expected, "restarts: {restarts}");
+        let again = pair.pick(1, &prompt);
+        assert_eq!(again.matched_tokens, 640, "restarts: {restarts}");
+    }
 }
 
 #[test]

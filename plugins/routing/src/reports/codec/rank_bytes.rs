@@ -17,7 +17,8 @@ const TAKEN: u16 = 1 << 11;
 const OLD_START_TIME: u16 = 1 << 12;
 /// The counter of prompt tokens is an earlier page's.
 const OLD_PROMPT_TOKENS: u16 = 1 << 13;
-const UNUSED: u16 = 0b11 << 14;
+const BORN: u16 = 1 << 14;
+const UNUSED: u16 = 1 << 15;
 /// Flags that mean nothing without another one.
 const NEEDS: [(u16, u16); 3] = [
     (IS_AWAKE, IS_AWAKE_KNOWN),
@@ -35,6 +36,9 @@ pub(super) fn push_rank(out: &mut Vec<u8>, rank: &RankReport) {
         // Mostly 0 or small. It wraps when a clock was set back.
         push_varint(out, rank.tried_ms.wrapping_sub(taken_ms));
     }
+    if rank.born_ms > 0 {
+        push_varint(out, rank.born_ms);
+    }
     for number in numbers(rank).into_iter().flatten() {
         push_varint(out, number);
     }
@@ -51,6 +55,10 @@ pub(super) fn read_rank(reader: &mut Reader<'_>) -> Result<RankReport, ReportsEr
     let (failures, life) = (reader.small_varint()?, reader.small_varint()?);
     let tried_ms = reader.varint()?;
     let tried_after_ms = read_if(flags & TAKEN != 0, || reader.varint())?;
+    let born_ms = read_if(flags & BORN != 0, || reader.varint())?;
+    if born_ms == Some(0) {
+        return Err(ReportsError::Malformed);
+    }
     let mut numbers = [None; NUMBERS];
     for (place, number) in numbers.iter_mut().enumerate() {
         *number = read_if(flags >> place & 1 != 0, || reader.varint())?;
@@ -62,6 +70,7 @@ pub(super) fn read_rank(reader: &mut Reader<'_>) -> Result<RankReport, ReportsEr
         tried_ms,
         failures,
         life,
+        born_ms: born_ms.unwrap_or(0),
         process: process(numbers),
     })
 }
@@ -93,6 +102,7 @@ fn flags(rank: &RankReport) -> u16 {
         (IS_AWAKE_KNOWN, report.is_awake.is_some()),
         (IS_AWAKE, report.is_awake == Some(true)),
         (TAKEN, rank.taken_ms.is_some()),
+        (BORN, rank.born_ms > 0),
         (OLD_START_TIME, old_start_time),
         (OLD_PROMPT_TOKENS, old_prompt_tokens),
     ]

@@ -135,13 +135,14 @@ fn a_thousand_usual_ranks_take_sixty_bytes_each() {
 }
 
 #[test]
-fn a_rank_takes_118_bytes_at_most() {
+fn a_rank_takes_128_bytes_at_most() {
     let largest = RankReport {
         report: largest(),
         taken_ms: Some(0),
         tried_ms: u64::MAX,
         failures: u32::MAX,
         life: u32::MAX,
+        born_ms: u64::MAX,
         process: Process {
             start_time_ms: Some(u64::MAX),
             prompt_tokens_total: Some(u64::MAX),
@@ -150,7 +151,7 @@ fn a_rank_takes_118_bytes_at_most() {
     let mut table = ReportTable::default();
     table.ranks.insert(u64::MAX, largest);
     let bytes = table.encode();
-    assert_eq!(bytes.len(), 3 + 118);
+    assert_eq!(bytes.len(), 3 + 128);
     assert_eq!(ReportTable::decode(&bytes), Ok(table));
 }
 
@@ -228,7 +229,7 @@ fn ranks_that_do_not_rise_are_refused() {
 
 #[test]
 fn flags_that_no_writer_sets_are_refused() {
-    for flags in [1u16 << 10, 1 << 12, 1 << 13, 1 << 14, 1 << 15] {
+    for flags in [1u16 << 10, 1 << 12, 1 << 13, 1 << 15] {
         let bytes = [
             &[1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
             &flags.to_le_bytes(),
@@ -241,6 +242,24 @@ fn flags_that_no_writer_sets_are_refused() {
             "{flags:#b}"
         );
     }
+}
+
+#[test]
+fn a_restart_at_no_time_is_refused() {
+    let rank = |born_ms: u8| {
+        [
+            &[1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0][..],
+            &(1u16 << 14).to_le_bytes(),
+            &[0, 1, 0, born_ms],
+        ]
+        .concat()
+    };
+    let table = ReportTable::decode(&rank(7)).unwrap();
+    assert_eq!(
+        table.get(0).map(|rank| (rank.life, rank.born_ms)),
+        Some((1, 7))
+    );
+    assert_eq!(ReportTable::decode(&rank(0)), Err(ReportsError::Malformed));
 }
 
 #[test]
