@@ -10,6 +10,8 @@ use crate::canonical::{self, ValueHash};
 use crate::json::Event;
 use crate::{BlockStream, Endpoint, FRONT_FIELDS, Preface, Section, chain};
 
+mod closing;
+
 /// Ends a message in the stream of blocks: a byte that JSON text cannot hold unescaped.
 const MESSAGE_END: &[u8] = b"\x1e";
 /// Ends a part of a message's content.
@@ -113,40 +115,6 @@ impl Reading {
             },
             main,
         )
-    }
-
-    /// Makes a body that was cut certain: drops the blocks that depend on what is missing.
-    ///
-    /// Inside a section that is printed before others, all behind it. Inside a message, its blocks unless its role is
-    /// known.
-    pub(super) fn close_open_places(&mut self) {
-        let is_inside =
-            self.places.len() > 1 || matches!(self.at_hand, Some((Target::Section(..), _)));
-        if is_inside {
-            self.certain_sections = self.section.saturating_add(1);
-        }
-        if !self.is_message_open() {
-            return;
-        }
-        let (others_bytes, role, first_block) = (
-            self.message.others_bytes,
-            self.message.role,
-            self.message.first_block,
-        );
-        self.stream().weigh(others_bytes);
-        match role {
-            Some(role) => self.fold_role(role),
-            None => self.stream().truncate(first_block),
-        }
-    }
-
-    fn is_message_open(&self) -> bool {
-        let lone = matches!(
-            self.at_hand,
-            Some((Target::Section(_, Kind::Messages | Kind::System), _))
-        );
-        let in_system = self.places.get(1) == Some(&Place::Parts);
-        lone || in_system || self.places.contains(&Place::Message)
     }
 
     /// Where a value goes, by the place it stands in and its key.
