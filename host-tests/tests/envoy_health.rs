@@ -259,9 +259,11 @@ each_envoy! {
             assert!(share(&calls, rank.addr()) >= 8, "{calls:?}");
             rank.set_fault(Fault::None).await;
         }
-        let calls = ask(&caller, 10_000..10_100, 2).await?;
-        assert!(lost(&calls).is_empty(), "{:?}", lost(&calls));
+        let traffic = Traffic::start(caller, 10_000, PACE);
+        scene.envoy.wait_for_metric("ranks_out", 0).await?;
         scene.envoy.wait_for_metric("ranks_coming_back", 0).await?;
+        let calls = traffic.stop().await;
+        assert!(lost(&calls).is_empty(), "{:?}", lost(&calls));
         scene.envoy.wait_until_nothing_is_counted().await
     }
 

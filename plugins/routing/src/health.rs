@@ -5,11 +5,11 @@
 //! takes nothing for about a second, doubling up to a minute. Then it is *half-open*: one request at a time over all
 //! workers probes it. The first answer lets it *ramp*, 1, 2, 4, 8, 16 requests in flight, until it is *in* again.
 //!
-//! Each worker has its own copy and tells the others every failure, and those answers that are news. All that is judged
-//! is judged by the times of the events, not by the order in which they are heard; what is left of a difference between
-//! copies ends when they tell each other a [`Spell`] of each rank that is not in, and by itself, because everything that
-//! is remembered is forgotten after some minutes. Time is wall clock and
-//! may jump: a jump of any size can end a time out early, and never make it longer.
+//! Each worker has its own copy and tells the others every failure and every answer. All that is judged is judged by the
+//! times of the events, not by the order in which they are heard; what is left of a difference between copies ends when
+//! they tell each other a [`Spell`] of each rank that is not in, and by itself, because everything that is remembered is
+//! forgotten after some minutes. Time is wall clock and may jump: a jump of any size can end a time out early, and never
+//! make it longer.
 //!
 //! | event | consequence |
 //! | --- | --- |
