@@ -1,0 +1,198 @@
+//! Charts as SVG.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use plotters::prelude::*;
+
+use crate::table::{Row, cases, mean, policies, reference, relative};
+
+const WIDTH: u32 = 900;
+const BAR_HEIGHT: u32 = 24;
+const LINES_HEIGHT: u32 = 560;
+
+/// Mean TTFT of every policy over all cases, as a multiple of the reference, best first.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn summary(rows: &[Row], path: &Path) -> Result<()> {
+    let Some(reference) = reference(rows) else {
+        return Ok(());
+    };
+    let bars = policies(rows).into_iter().filter_map(|policy| {
+        let share = relative(rows, policy, reference, |f| f.ttft_mean_s)?;
+        Some((policy, share))
+    });
+    let mut bars: Vec<(&str, f64)> = bars.collect();
+    bars.sort_by(|one, other| one.1.total_cmp(&other.1));
+    let title = format!("Mean time to first token, as a multiple of {reference} (log scale)");
+    draw_bars(&bars, &title, path).map_err(|error| anyhow!("{}: {error}", path.display()))
+}
+
+fn draw_bars(
+    bars: &[(&str, f64)],
+    title: &str,
+    path: &Path,
+) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let count = bars.len() as i32;
+    let height = 90 + BAR_HEIGHT * bars.len() as u32;
+    let root = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let lowest = bars.iter().map(|bar| bar.1).fold(1.0, f64::min) / 1.5;
+    let highest = bars.iter().map(|bar| bar.1).fold(1.0, f64::max) * 1.6;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(title, ("sans-serif", 18))
+        .margin(10)
+        .x_label_area_size(30)
+        .y_label_area_size(210)
+        .build_cartesian_2d((lowest..highest).log_scale(), (0..count).into_segmented())?;
+    let name = |place: &SegmentValue<i32>| match place {
+        SegmentValue::CenterOf(place) => {
+            // Best on top.
+            let from_top = usize::try_from(count - 1 - place).unwrap_or(usize::MAX);
+            bars.get(from_top).map_or("", |bar| bar.0).to_string()
+        }
+        _ => String::new(),
+    };
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .y_labels(bars.len() + 1)
+        .y_label_formatter(&name)
+        .draw()?;
+    for (place, (policy, share)) in bars.iter().enumerate() {
+        let at = count - 1 - place as i32;
+        let corners = [
+            (lowest, SegmentValue::Exact(at)),
+            (*share, SegmentValue::Exact(at + 1)),
+        ];
+        let mut bar = Rectangle::new(corners, color(policy, place).filled());
+        bar.set_margin(4, 4, 0, 0);
+        chart.draw_series([bar])?;
+        let text = Text::new(
+            format!(" {share:.2}"),
+            (*share, SegmentValue::CenterOf(at)),
+            ("sans-serif", 13),
+        );
+        chart.draw_series([text])?;
+    }
+    root.present()?;
+    Ok(())
+}
+
+/// Mean TTFT of every policy against the load, for one trace and engine.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn loads(rows: &[Row], trace: &str, engine: &str, path: &Path) -> Result<()> {
+    let lines = policies(rows).into_iter().map(|policy| {
+        let cases = cases(rows).into_iter();
+        let here = cases.filter(|case| case.trace == trace && case.engine == engine);
+        let point = |case: crate::table::Case<'_>| {
+            let seconds = mean(rows, &case, policy, |f| f.ttft_mean_s)?;
+            Some((case.load, seconds.max(1e-3)))
+        };
+        (policy, here.filter_map(point).collect())
+    });
+    let lines: Vec<(&str, Vec<(f64, f64)>)> = lines.collect();
+    let title = format!("{trace}, {engine}: mean time to first token (s) against load");
+    draw_lines(&lines, &title, path).map_err(|error| anyhow!("{}: {error}", path.display()))
+}
+
+fn draw_lines(
+    lines: &[(&str, Vec<(f64, f64)>)],
+    title: &str,
+    path: &Path,
+) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let points = || lines.iter().flat_map(|(_, points)| points);
+    let range = |value: fn(&(f64, f64)) -> f64| {
+        let low = points().map(value).fold(f64::INFINITY, f64::min);
+        let high = points().map(value).fold(0.0, f64::max);
+        (low, high)
+    };
+    let ((first, last), (low, high)) = (range(|point| point.0), range(|point| point.1));
+    let root = SVGBackend::new(path, (WIDTH, LINES_HEIGHT)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(title, ("sans-serif", 18))
+        .margin(10)
+        .x_label_area_size(30)
+        .y_label_area_size(60)
+        .right_y_label_area_size(200)
+        .build_cartesian_2d(
+            first - 0.02..last + 0.02,
+            (low / 1.2..high * 1.2).log_scale(),
+        )?;
+    chart.configure_mesh().draw()?;
+    for (place, (policy, points)) in lines.iter().enumerate() {
+        let color = color(policy, place);
+        let width = if *policy == "ours" { 3 } else { 1 };
+        let line = LineSeries::new(points.iter().copied(), color.stroke_width(width));
+        let legend =
+            move |(x, y)| PathElement::new([(x, y), (x + 14, y)], color.stroke_width(width));
+        chart.draw_series(line)?.label(*policy).legend(legend);
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::Coordinate(WIDTH as i32 - 265, 5))
+        .label_font(("sans-serif", 12))
+        .draw()?;
+    root.present()?;
+    Ok(())
+}
+
+/// Ours stands out, the oracle is black, the others differ.
+fn color(policy: &str, place: usize) -> RGBColor {
+    match policy {
+        "ours" => RGBColor(214, 39, 40),
+        "oracle" => BLACK,
+        _ => {
+            let (r, g, b) = Palette99::COLORS[place % Palette99::COLORS.len()];
+            RGBColor(r, g, b)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::Figures;
+
+    fn row(policy: &str, load: f64, seconds: f64) -> Row {
+        Row {
+            trace: "t".to_string(),
+            load,
+            engine: "dense".to_string(),
+            policy: policy.to_string(),
+            seed: 1,
+            ranks: 2,
+            gateways: 1,
+            gateways_share: true,
+            requests: 10,
+            requests_per_second: 1.0,
+            figures: Figures {
+                ttft_mean_s: seconds,
+                ..Figures::default()
+            },
+        }
+    }
+
+    #[test]
+    fn charts_name_every_policy() {
+        let rows = [
+            row("round-robin", 0.5, 2.0),
+            row("ours", 0.5, 1.0),
+            row("round-robin", 0.9, 4.0),
+            row("ours", 0.9, 1.0),
+        ];
+        let folder = tempfile::tempdir().unwrap();
+        let (bars, lines) = (folder.path().join("a.svg"), folder.path().join("b.svg"));
+        summary(&rows, &bars).unwrap();
+        loads(&rows, "t", "dense", &lines).unwrap();
+        for path in [bars, lines] {
+            let text = std::fs::read_to_string(path).unwrap();
+            assert!(text.contains("<svg") && text.contains("</svg>"));
+            assert!(text.contains("round-robin") && text.contains("ours"));
+        }
+    }
+}

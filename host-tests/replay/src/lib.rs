@@ -1,0 +1,24 @@
+//! Replays traces of requests through routing policies over simulated ranks, as discrete events: no sockets, no clock.
+//!
+//! The deployed decision ([`ours`]) is driven as it is; other routers ([`peers`]) are re-implemented from what is documented
+//! of them. Ranks ([`engine`]) schedule as vLLM does, at the speeds of two engines that differ much ([`profile`]). One seed
+//! gives one result on every machine. The whole matrix of traces, engines, loads, policies and seeds ([`matrix`]) becomes
+//! a table ([`table`]) and charts ([`charts`]).
+
+pub mod baselines;
+pub mod charts;
+pub mod engine;
+pub mod engines;
+pub mod figures;
+pub mod gateways;
+pub mod matrix;
+pub mod ours;
+pub mod peers;
+pub mod policies;
+pub mod policy;
+pub mod profile;
+pub mod reports;
+pub mod saturation;
+pub mod simulation;
+pub mod table;
+pub mod workload;

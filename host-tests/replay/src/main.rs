@@ -1,0 +1,214 @@
+//! Replays traces through routing policies and writes a table and charts.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use host_tests::repository;
+use replay::matrix::{Matrix, Site};
+use replay::profile::{self, Profile};
+use replay::table::{Row, markdown};
+use replay::workload::{Trace, TraceRequest, read};
+use replay::{charts, policies};
+
+/// Where the public traces are looked for, from the top of the repository.
+const TRACES: &str = "../shared/traces";
+/// Their names.
+const TRACE_FILES: [&str; 3] = [
+    "conversation_trace.jsonl",
+    "synthetic_trace.jsonl",
+    "weka_v6_global_b512_open.jsonl.zst",
+];
+
+/// Replays traces through routing policies over simulated ranks, writes table.md, table.json and charts.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Options {
+    /// A trace in Mooncake's format, plain or .zst; may be repeated. Default: the public ones in ../shared/traces
+    #[arg(long)]
+    trace: Vec<PathBuf>,
+    /// Policies, separated by commas; default: all
+    #[arg(long, value_delimiter = ',')]
+    policies: Vec<String>,
+    /// Loads, as shares of saturation
+    #[arg(long, value_delimiter = ',', default_value = "0.5,0.7,0.9,1.05")]
+    loads: Vec<f64>,
+    /// Engines: dense, wide-ep
+    #[arg(long, value_delimiter = ',', default_value = "dense,wide-ep")]
+    engines: Vec<String>,
+    /// Seeds; each takes another window of a long trace
+    #[arg(long, value_delimiter = ',', default_value = "1,2,3")]
+    seeds: Vec<u64>,
+    /// Ranks
+    #[arg(long, default_value_t = 16)]
+    ranks: usize,
+    /// Ranks that share a pod
+    #[arg(long, default_value_t = 8)]
+    ranks_per_pod: usize,
+    /// Gateways, each with a policy of its own; requests are dealt to them at random
+    #[arg(long, default_value_t = 1)]
+    gateways: usize,
+    /// The gateways are of one mind: all know at once what each knows
+    #[arg(long)]
+    gateways_share: bool,
+    /// Requests of a run
+    #[arg(long, default_value_t = 4000)]
+    requests: usize,
+    /// Milliseconds from a report being taken to its arrival
+    #[arg(long, default_value_t = 5.0)]
+    report_delay_ms: f64,
+    /// Milliseconds between reports; default: what each policy ships with
+    #[arg(long)]
+    report_interval_ms: Option<f64>,
+    /// Ranks of a wide-ep group do not step together
+    #[arg(long)]
+    no_lockstep: bool,
+    /// Prefill and decode are apart: the ranks only prefill
+    #[arg(long)]
+    prefill_only: bool,
+    /// Threads
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Where the table and the charts go; default: target/replay
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+impl Options {
+    fn matrix(&self) -> Result<Matrix> {
+        let names = policies::names();
+        if let Some(name) = self.policies.iter().find(|n| !names.contains(&n.as_str())) {
+            bail!("no policy {name:?}; there are {}", names.join(", "));
+        }
+        let all = || names.iter().map(|name| (*name).to_string()).collect();
+        let engines = self.engines.iter().map(|name| self.engine(name));
+        if self.ranks == 0 || self.gateways == 0 || self.requests == 0 {
+            bail!("ranks, gateways and requests are 1 or more");
+        }
+        if self.loads.iter().any(|load| !(*load > 0.0)) {
+            bail!("loads are above 0");
+        }
+        Ok(Matrix {
+            traces: self.traces()?,
+            engines: engines.collect::<Result<Vec<_>>>()?,
+            loads: self.loads.clone(),
+            policies: if self.policies.is_empty() {
+                all()
+            } else {
+                self.policies.clone()
+            },
+            seeds: self.seeds.clone(),
+            requests: self.requests,
+            site: self.site(),
+        })
+    }
+
+    fn site(&self) -> Site {
+        Site {
+            ranks: self.ranks,
+            ranks_per_pod: self.ranks_per_pod,
+            gateways: self.gateways,
+            gateways_share: self.gateways_share,
+            report_delay_ms: self.report_delay_ms,
+            report_interval_ms: self.report_interval_ms.map(|ms| ms.max(1.0)),
+        }
+    }
+
+    fn engine(&self, name: &str) -> Result<Profile> {
+        let profile = profile::named(name)
+            .with_context(|| format!("no engine {name:?}; there are dense and wide-ep"))?;
+        let profile = match self.no_lockstep {
+            true => profile.free_running(),
+            false => profile,
+        };
+        Ok(match self.prefill_only {
+            true => profile.prefill_only(),
+            false => profile,
+        })
+    }
+
+    fn traces(&self) -> Result<Vec<Trace>> {
+        if !self.trace.is_empty() {
+            return self.trace.iter().map(|path| read(path)).collect();
+        }
+        let folder = repository::root().join(TRACES);
+        let paths = TRACE_FILES.iter().map(|file| folder.join(file));
+        let paths: Vec<PathBuf> = paths.filter(|path| path.exists()).collect();
+        if paths.is_empty() {
+            eprintln!(
+                "no trace in {}: replaying a made one of the same shape. For the public ones, put {} there, from \
+                 kvcache-ai/Mooncake (FAST25-release/traces), or name files by --trace",
+                folder.display(),
+                TRACE_FILES[..2].join(" and ")
+            );
+            return Ok(vec![generated()]);
+        }
+        paths.iter().map(|path| read(path)).collect()
+    }
+}
+
+/// An hour of the shape of the public conversation trace.
+fn generated() -> Trace {
+    let made = host_tests::trace::generated(Duration::from_secs(3600), 1);
+    let request = |request: &host_tests::trace::TraceRequest| {
+        TraceRequest::new(
+            request.at.as_secs_f64() * 1000.0,
+            u64::from(request.input_tokens),
+            u64::from(request.output_tokens),
+            &request.blocks,
+        )
+    };
+    Trace {
+        name: "generated".to_string(),
+        requests: made.iter().map(request).collect(),
+    }
+}
+
+fn write(rows: &[Row], folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder)?;
+    std::fs::write(
+        folder.join("table.json"),
+        serde_json::to_string_pretty(rows)?,
+    )?;
+    std::fs::write(folder.join("table.md"), markdown(rows))?;
+    charts::summary(rows, &folder.join("summary.svg"))?;
+    for row in rows {
+        let file = format!("ttft-{}-{}.svg", row.trace, row.engine);
+        let is_first = |other: &&Row| other.trace == row.trace && other.engine == row.engine;
+        if rows.iter().find(is_first) == Some(row) {
+            charts::loads(rows, &row.trace, &row.engine, &folder.join(file))?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints how far it is, at most once in two seconds, with the time that is left at this speed.
+fn progress(began: Instant) -> impl Fn(&str, usize, usize) {
+    let printed = std::cell::Cell::new(began);
+    move |what, done, of| {
+        if done < of && printed.get().elapsed() < Duration::from_secs(2) {
+            return;
+        }
+        printed.set(Instant::now());
+        eprintln!(
+            "{:5.0} s  {what} {done}/{of}",
+            began.elapsed().as_secs_f64()
+        );
+    }
+}
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    let matrix = options.matrix()?;
+    let rows = matrix.run(options.threads, progress(Instant::now()))?;
+    let default = || repository::root().join("target/replay");
+    let folder = options.out.clone().unwrap_or_else(default);
+    write(&rows, &folder).with_context(|| format!("cannot write to {}", folder.display()))?;
+    println!("{}", markdown(&rows));
+    eprintln!(
+        "table.md, table.json and charts are in {}",
+        folder.display()
+    );
+    Ok(())
+}
