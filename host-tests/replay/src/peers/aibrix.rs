@@ -239,6 +239,17 @@ mod tests {
     }
 
     #[test]
+    fn a_match_of_more_than_twenty_minutes_ago_is_not_followed() {
+        let mut scene = Scene::new(2);
+        let mut aibrix = Aibrix::new(&setup(2));
+        aibrix.table.add(&[1], 0, 0.0);
+        aibrix.in_flight.start(0, 0);
+        // 1 and 0: mean 0.5, deviation 0.5, so the busier rank could be followed.
+        scene.now_ms = MAX_AGE_MS + 1.0;
+        assert_eq!(scene.pick(&mut aibrix, 1, &[1], 512), 1);
+    }
+
+    #[test]
     fn blocks_go_after_twenty_minutes() {
         let mut table = Table::new(10);
         table.add(&[1], 0, 0.0);

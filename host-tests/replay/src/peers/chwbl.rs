@@ -78,8 +78,8 @@ mod tests {
     fn a_rank_has_room_up_to_five_fourths_of_the_mean() {
         let mut chwbl = Chwbl::new(&setup(4));
         assert!(chwbl.has_room(0));
-        // Loads 2, 3, 2, 4: (11 + 1) / 4 * 1.25 = 3.75, so a rank may have 3 with the new request.
-        let loads = [2, 3, 2, 4];
+        // Loads 4, 5, 2, 4: (15 + 1) / 4 * 1.25 = 5, so a rank may have 5 with the new request.
+        let loads = [4, 5, 2, 4];
         let ranks = loads
             .iter()
             .enumerate()
@@ -89,7 +89,7 @@ mod tests {
             .for_each(|(number, rank)| chwbl.in_flight.start(number, rank));
         assert_eq!(
             [0, 1, 2, 3].map(|rank| chwbl.has_room(rank)),
-            [true, false, true, false]
+            [true, false, true, true]
         );
     }
 

@@ -226,6 +226,15 @@ mod tests {
     }
 
     #[test]
+    fn the_end_of_a_prompt_behind_its_last_shared_block_counts() {
+        // 1620 tokens are 101 blocks of 16, 96 of them in blocks of the trace, and 101.25 to prefill.
+        assert_eq!(
+            costs(&under_way(Cost::Linear), &[4, 5, 6], 1620)[2],
+            101.25 + 101.0
+        );
+    }
+
+    #[test]
     fn lmetric_multiplies_them() {
         let expected = [32.0 * 98.0, 136.0 * 137.0, 96.0 * 97.0];
         assert_eq!(costs(&under_way(Cost::Lmetric), &[1, 2, 3], 1536), expected);

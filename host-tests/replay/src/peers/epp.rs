@@ -224,6 +224,16 @@ mod tests {
     }
 
     #[test]
+    fn a_request_of_more_than_two_minutes_leaves_its_rank_idle() {
+        let mut scene = Scene::new(1);
+        let mut epp = Epp::guide_decode(&setup(1), MAX_BUSY_AS_SHIPPED);
+        scene.pick(&mut epp, 0, &[1], 512);
+        scene.now_ms = 120_001.0;
+        scene.pick(&mut epp, 1, &[1], 512);
+        assert_eq!(epp.active.counts(), [1]);
+    }
+
+    #[test]
     fn the_default_profile_weighs_prefix_3_queue_2_kv_2() {
         let mut scene = Scene::new(2);
         scene.report(&[(0, 1, 0.75), (0, 0, 0.5)]);

@@ -211,6 +211,13 @@ mod tests {
             (0..12)
                 .for_each(|block| assert_eq!(!holders.of(block).is_empty(), list.contains(&block)));
         }
-        assert!(holders.touches[0].len() < 2000, "void entries pile up");
+    }
+
+    #[test]
+    fn touches_of_one_block_do_not_pile_up() {
+        let mut holders = Holders::new(1, 5);
+        (0..5000).for_each(|_| holders.touch(0, 1));
+        assert!(holders.touches[0].len() < 2000);
+        assert_eq!(ranks(&holders, 1), [0]);
     }
 }

@@ -166,9 +166,16 @@ mod tests {
         assert_eq!(scene.pick(&mut router, 1, &[2], 512), 1);
         scene.now_ms = 59_000.0;
         assert_eq!(scene.pick(&mut router, 2, &[3], 512), 0);
-        // Those at 0 have left the window, that at 59 s on rank 0 has not.
-        scene.now_ms = 60_001.0;
         assert_eq!(scene.pick(&mut router, 3, &[4], 512), 1);
+        assert_eq!(scene.pick(&mut router, 4, &[5], 512), 0);
+        // 3 and 2 so far. Those at 0 have left the window: 2 and 1; then 2 and 2.
+        scene.now_ms = 60_001.0;
+        assert_eq!(scene.pick(&mut router, 5, &[6], 512), 1);
+        assert_eq!(scene.pick(&mut router, 6, &[7], 512), 0);
+        // Nothing but the last two is left.
+        scene.now_ms = 119_001.0;
+        assert_eq!(scene.pick(&mut router, 7, &[8], 512), 0);
+        assert_eq!(router.recent.counts, [2, 1]);
     }
 
     #[test]

@@ -110,6 +110,8 @@ mod tests {
         // 512 of 1700 tokens are 0.301, of 1707 tokens 0.29994.
         assert_eq!(scene.pick(&mut router, 1, &[1, 8, 9], 1700), 0);
         assert_eq!(scene.pick(&mut router, 2, &[1, 6, 7], 1707), 1);
+        // 1536 of 5120 tokens are 0.3: not more.
+        assert_eq!(scene.pick(&mut router, 3, &[1, 2, 3, 4], 5120), 2);
     }
 
     #[test]

@@ -187,6 +187,17 @@ mod tests {
     }
 
     #[test]
+    fn a_prompt_too_large_for_the_room_loses_its_first_block_and_so_all() {
+        let small = Setup {
+            capacity_tokens: 1024,
+            ..setup(1)
+        };
+        let mut index = PrefixIndex::new(&small, PrefixLimits::V0_7);
+        index.insert(&arrival(0, &[1, 2, 3], 1536), 0);
+        assert_eq!(index.matches(&arrival(1, &[1, 2, 3], 1536)).blocks, [0]);
+    }
+
+    #[test]
     fn an_empty_prompt_matches_nothing() {
         let index = PrefixIndex::new(&setup(2), PrefixLimits::V0_10);
         assert_eq!(index.matches(&arrival(0, &[], 0)).shares(), [0.0, 0.0]);
