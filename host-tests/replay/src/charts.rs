@@ -3,6 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
+use plotters::coord::combinators::LogCoord;
+use plotters::coord::ranged1d::SegmentedCoord;
+use plotters::coord::types::RangedCoordi32;
 use plotters::prelude::*;
 
 use crate::table::{Row, cases, mean, policies, reference, relative};
@@ -29,12 +32,13 @@ pub fn summary(rows: &[Row], path: &Path) -> Result<()> {
     draw_bars(&bars, &title, path).map_err(|error| anyhow!("{}: {error}", path.display()))
 }
 
-fn draw_bars(
-    bars: &[(&str, f64)],
-    title: &str,
-    path: &Path,
-) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    let count = bars.len() as i32;
+/// Policies with their values, best first.
+type Bars<'a> = [(&'a str, f64)];
+type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
+type BarChart<'a, 'b> =
+    ChartContext<'a, SVGBackend<'b>, Cartesian2d<LogCoord<f64>, SegmentedCoord<RangedCoordi32>>>;
+
+fn draw_bars(bars: &Bars<'_>, title: &str, path: &Path) -> Drawn {
     let height = 90 + BAR_HEIGHT * bars.len() as u32;
     let root = SVGBackend::new(path, (WIDTH, height)).into_drawing_area();
     root.fill(&WHITE)?;
@@ -45,38 +49,51 @@ fn draw_bars(
         .margin(10)
         .x_label_area_size(30)
         .y_label_area_size(210)
-        .build_cartesian_2d((lowest..highest).log_scale(), (0..count).into_segmented())?;
-    let name = |place: &SegmentValue<i32>| match place {
-        SegmentValue::CenterOf(place) => {
-            // Best on top.
-            let from_top = usize::try_from(count - 1 - place).unwrap_or(usize::MAX);
-            bars.get(from_top).map_or("", |bar| bar.0).to_string()
-        }
-        _ => String::new(),
-    };
+        .build_cartesian_2d(
+            (lowest..highest).log_scale(),
+            (0..bars.len() as i32).into_segmented(),
+        )?;
     chart
         .configure_mesh()
         .disable_y_mesh()
         .y_labels(bars.len() + 1)
-        .y_label_formatter(&name)
+        .y_label_formatter(&|place| name(bars, place))
         .draw()?;
-    for (place, (policy, share)) in bars.iter().enumerate() {
-        let at = count - 1 - place as i32;
-        let corners = [
-            (lowest, SegmentValue::Exact(at)),
-            (*share, SegmentValue::Exact(at + 1)),
-        ];
-        let mut bar = Rectangle::new(corners, color(policy, place).filled());
-        bar.set_margin(4, 4, 0, 0);
-        chart.draw_series([bar])?;
-        let text = Text::new(
-            format!(" {share:.2}"),
-            (*share, SegmentValue::CenterOf(at)),
-            ("sans-serif", 13),
-        );
-        chart.draw_series([text])?;
+    for (from_top, bar) in bars.iter().enumerate() {
+        draw_bar(&mut chart, lowest, (bars.len() - 1 - from_top) as i32, bar)?;
     }
     root.present()?;
+    Ok(())
+}
+
+/// The policy at a place, counted from below.
+fn name(bars: &Bars<'_>, place: &SegmentValue<i32>) -> String {
+    let SegmentValue::CenterOf(place) = place else {
+        return String::new();
+    };
+    let mut from_below = bars.iter().rev();
+    let bar = usize::try_from(*place)
+        .ok()
+        .and_then(|place| from_below.nth(place));
+    bar.map_or("", |bar| bar.0).to_string()
+}
+
+fn draw_bar(
+    chart: &mut BarChart<'_, '_>,
+    from: f64,
+    place: i32,
+    (policy, value): &(&str, f64),
+) -> Drawn {
+    let corners = [
+        (from, SegmentValue::Exact(place)),
+        (*value, SegmentValue::Exact(place + 1)),
+    ];
+    let mut bar = Rectangle::new(corners, color(policy, 0).filled());
+    bar.set_margin(4, 4, 0, 0);
+    chart.draw_series([bar])?;
+    let label_at = (*value, SegmentValue::CenterOf(place));
+    let label = Text::new(format!(" {value:.2}"), label_at, ("sans-serif", 13));
+    chart.draw_series([label])?;
     Ok(())
 }
 
@@ -99,11 +116,7 @@ pub fn loads(rows: &[Row], trace: &str, engine: &str, path: &Path) -> Result<()>
     draw_lines(&lines, &title, path).map_err(|error| anyhow!("{}: {error}", path.display()))
 }
 
-fn draw_lines(
-    lines: &[(&str, Vec<(f64, f64)>)],
-    title: &str,
-    path: &Path,
-) -> std::result::Result<(), Box<dyn std::error::Error>> {
+fn draw_lines(lines: &[(&str, Vec<(f64, f64)>)], title: &str, path: &Path) -> Drawn {
     let points = || lines.iter().flat_map(|(_, points)| points);
     let range = |value: fn(&(f64, f64)) -> f64| {
         let low = points().map(value).fold(f64::INFINITY, f64::min);

@@ -78,6 +78,10 @@ impl Matrix {
     /// # Errors
     /// The first that a run gave.
     pub fn run(&self, threads: usize, progress: impl Fn(&str, usize, usize)) -> Result<Vec<Row>> {
+        for (policy, profile) in self.policies.iter().zip(self.engines.iter().cycle()) {
+            // A name that is wrong is said at once.
+            self.gateways(policy, profile, 0)?;
+        }
         let places = self.places();
         let saturations = on_threads(
             threads,

@@ -34,18 +34,36 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// A router with its defaults, but for the list of ranks and the size of a block: blocks of a trace are larger than
+    /// A router by its name in tables: `ours`, or `ours:missWeight=5+inFlightCostMs=3` with other settings, by the keys of
+    /// its configuration.
+    ///
+    /// # Errors
+    /// When a setting is not `key=number`, or the router refuses it.
+    pub fn named(name: &str, setup: &Setup) -> Result<Self> {
+        let settings = name.split_once(':').map_or("", |(_, settings)| settings);
+        let pairs = settings.split('+').filter(|pair| !pair.is_empty());
+        let values = pairs.map(|pair| {
+            let (key, number) = pair.split_once('=').context("a setting is key=number")?;
+            let number: serde_json::Value = serde_json::from_str(number)?;
+            Ok((key.to_string(), number))
+        });
+        let values = values.collect::<Result<serde_json::Map<_, _>>>();
+        let settings = values.with_context(|| format!("cannot read {name:?}"))?;
+        let raw = serde_json::from_value(serde_json::Value::Object(settings));
+        Self::new(setup, raw.with_context(|| format!("cannot use {name:?}"))?)
+    }
+
+    /// A router with these settings, but for the list of ranks and the size of a block: blocks of a trace are larger than
     /// the deployed ones. `adjust` can change the rest.
     ///
     /// # Errors
     /// When the router refuses the configuration.
-    pub fn new(setup: &Setup, adjust: impl Fn(&mut RawConfig)) -> Result<Self> {
-        let mut raw = RawConfig {
+    pub fn new(setup: &Setup, raw: RawConfig) -> Result<Self> {
+        let raw = RawConfig {
             ranks: Some(rank_ranges(setup)),
             block_bytes: Some(BLOCK_TOKENS * BYTES_PER_TOKEN),
-            ..RawConfig::default()
+            ..raw
         };
-        adjust(&mut raw);
         let config = Config::try_from(raw).context("the router refuses its configuration")?;
         let addresses = config.ranks().to_vec();
         ensure!(addresses.len() == setup.ranks, "ranks were lost");

@@ -17,7 +17,7 @@ pub fn names() -> Vec<&'static str> {
     [simple, peers::NAMES, rest].concat()
 }
 
-/// A policy by its name.
+/// A policy by its name. `ours` can have settings in its name: [`Ours::named`].
 ///
 /// # Errors
 /// When there is none of that name, or the deployed router refuses its configuration.
@@ -28,7 +28,7 @@ pub fn named(name: &str, setup: &Setup) -> Result<Box<dyn Policy>> {
         "round-robin" => RoundRobin::boxed(ranks),
         "least-in-flight" => LeastInFlight::boxed(ranks, seed),
         "oracle" => Oracle::boxed(ranks, seed),
-        "ours" => Box::new(Ours::new(setup, |_| {})?),
+        _ if is_ours(name) => Box::new(Ours::named(name, setup)?),
         _ => match peers::named(name, setup) {
             Some(policy) => policy,
             None => bail!("no policy {name:?}; there are {}", names().join(", ")),
@@ -36,11 +36,16 @@ pub fn named(name: &str, setup: &Setup) -> Result<Box<dyn Policy>> {
     })
 }
 
+/// The deployed decision, perhaps with other settings.
+fn is_ours(name: &str) -> bool {
+    name == "ours" || name.starts_with("ours:")
+}
+
 /// How often a policy asks its ranks.
 #[must_use]
 pub fn report_interval_ms(name: &str) -> f64 {
     match name {
-        "ours" => ours::REPORT_INTERVAL_MS,
+        _ if is_ours(name) => ours::REPORT_INTERVAL_MS,
         // They read no reports.
         _ if OWN_NAMES.contains(&name) => 60_000.0,
         _ => peers::report_interval_ms(name),

@@ -19,7 +19,9 @@ pub struct Profile {
     pub lockstep_ranks: usize,
     /// Whether only the first token of an answer is made here.
     pub is_prefill_only: bool,
-    /// Time per output token that a user accepts.
+    /// What each token of a prompt adds to the time to the first token that a user accepts.
+    pub first_token_limit_ms_per_token: f64,
+    /// Time for each further token that a user accepts.
     pub token_limit_ms: f64,
 }
 
@@ -36,6 +38,7 @@ pub fn dense() -> Profile {
         capacity_tokens: 392_464,
         lockstep_ranks: 1,
         is_prefill_only: false,
+        first_token_limit_ms_per_token: 0.1,
         token_limit_ms: 50.0,
     }
 }
@@ -73,6 +76,7 @@ pub fn wide_ep() -> Profile {
         capacity_tokens: 850_000,
         lockstep_ranks: 8,
         is_prefill_only: false,
+        first_token_limit_ms_per_token: 0.4,
         token_limit_ms: 300.0,
     }
 }
@@ -87,7 +91,13 @@ impl Profile {
     /// The same engine where every rank steps on its own.
     #[must_use]
     pub fn free_running(self) -> Self {
+        let name = match self.name {
+            "wide-ep" => "wide-ep-free",
+            "wide-ep-prefill" => "wide-ep-prefill-free",
+            other => other,
+        };
         Self {
+            name,
             lockstep_ranks: 1,
             ..self
         }
@@ -97,7 +107,14 @@ impl Profile {
     /// large chunks could hold up.
     #[must_use]
     pub fn prefill_only(self) -> Self {
+        let name = match self.name {
+            "dense" => "dense-prefill",
+            "wide-ep" => "wide-ep-prefill",
+            "wide-ep-free" => "wide-ep-prefill-free",
+            other => other,
+        };
         Self {
+            name,
             is_prefill_only: true,
             step_tokens: self.step_tokens.max(8192),
             ..self

@@ -192,7 +192,7 @@ impl Rank {
     /// Brings a sequence up to date that decoded until now.
     fn stopped_decoding(&mut self, mut running: Running) -> Running {
         let decoded = self.decode_steps - running.decodes_since;
-        self.context_tokens -= running.sequence.known_tokens() + decoded;
+        self.context_tokens -= running.sequence.known_tokens() - 1 + decoded;
         running.sequence.generated_tokens += decoded;
         running.computed_tokens += decoded;
         running.private_tokens += decoded;
@@ -290,7 +290,8 @@ impl Rank {
         let left = sequence
             .output_tokens
             .saturating_sub(sequence.generated_tokens);
-        self.context_tokens += sequence.known_tokens();
+        // The newest token has no keys yet: the next step computes them.
+        self.context_tokens += sequence.known_tokens() - 1;
         running.decodes_since = self.decode_steps;
         if left == 0 {
             self.end(running, served);
