@@ -23,6 +23,7 @@ mod scene;
 mod sglang;
 mod vllm_dp;
 
+use self::aibrix::{Aibrix, Limits};
 use self::dynamo::{Cost, Dynamo};
 use self::epp::{Epp, MAX_BUSY_AS_SHIPPED, MAX_BUSY_FIXED};
 use self::epp_affinity::{Affinity, Release};
@@ -54,7 +55,8 @@ impl Setup {
     }
 }
 
-/// All peers. Profiles of the EPP are peers of their own; `-fixed` has the busy/idle score of v0.9.
+/// All peers. Profiles of the EPP are peers of their own; `-fixed` has the busy/idle score of v0.9, `-readme` the defaults
+/// of a readme where the code has others.
 pub const NAMES: &[&str] = &[
     "epp-guide-prefill",
     "epp-guide-prefill-fixed",
@@ -70,6 +72,7 @@ pub const NAMES: &[&str] = &[
     "production-stack-prefix",
     "production-stack-load",
     "aibrix-prefix-cache",
+    "aibrix-prefix-cache-readme",
     "chwbl",
     "vllm-dp",
 ];
@@ -90,7 +93,8 @@ pub fn named(name: &str, setup: &Setup) -> Option<Box<dyn Policy>> {
         "vllm-router-consistent-hash" => Box::new(consistent_hash::ConsistentHash::new(setup)),
         "production-stack-prefix" => Box::new(production_stack_prefix::PrefixAware::new(setup)),
         "production-stack-load" => Box::new(production_stack_load::LoadAware::new(setup)),
-        "aibrix-prefix-cache" => Box::new(aibrix::Aibrix::new(setup)),
+        "aibrix-prefix-cache" => Box::new(Aibrix::new(setup, Limits::CODE)),
+        "aibrix-prefix-cache-readme" => Box::new(Aibrix::new(setup, Limits::README)),
         "chwbl" => Box::new(chwbl::Chwbl::new(setup)),
         "vllm-dp" => Box::new(vllm_dp::VllmDp::new(setup)),
         _ => return None,

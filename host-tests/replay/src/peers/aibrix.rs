@@ -2,31 +2,60 @@
 //!
 //! Source: vllm-project/aibrix e3e10f9e, `pkg/plugins/gateway/algorithms/prefix_cache.go`, `pkg/utils/prefixcacheindexer`.
 //!
-//! - If the most and the least loaded pod differ by more than 8 requests, only the least loaded may match.
+//! - If the most and the least loaded pod are too far apart, only the least loaded may match.
 //! - Longest match first, in whole percent of the prompt, ties by load, then at random; the first whose load is at most
-//!   the mean plus one standard deviation is taken. Load is the gateway's own count of open requests.
+//!   the mean plus some standard deviations is taken. Load is the gateway's own count of open requests.
 //! - Else the least loaded, ties at random.
 //!
-//! Defaults are those of the code (8, 1, blocks of 4 characters); its readme says otherwise (16, 2, 128). One table serves
-//! all pods: 200 000 blocks, at most 20 minutes old, the longest unused first.
+//! One table serves all pods: 200 000 blocks, at most 20 minutes old, the longest unused first. Code and readme disagree on
+//! the defaults, see `Limits`; both are run.
 //!
-//! Simpler here: four characters are one token, so the table holds 200 000 tokens, moved in blocks of the trace. Blocks
-//! age exactly, not by a sweep each second. The product keys its table by pod and sends to a pod's first port; here each
-//! rank counts as a pod, in its favour.
+//! Simpler here: four characters are one token, and the table moves in blocks of the trace. Blocks age exactly, not
+//! by a sweep each second. The product keys its table by pod and sends to a pod's first port; here each rank counts as a
+//! pod, in its favour.
 
 use std::collections::{HashMap, VecDeque};
 
 use super::{Setup, choice, in_flight::InFlight};
 use crate::policy::{Arrival, Policy, Usage, View};
 
-const IMBALANCE: u64 = 8;
-const DEVIATIONS: f64 = 1.0;
-/// 200 000 blocks of 4 characters, at 4 characters a token.
-const TABLE_TOKENS: u64 = 200_000;
+const TABLE_BLOCKS: u64 = 200_000;
+const CHARS_PER_TOKEN: u64 = 4;
 const MAX_AGE_MS: f64 = 20.0 * 60_000.0;
+
+/// What the defaults are, according to the code or to the readme.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Requests that the most and the least loaded may be apart.
+    imbalance: u64,
+    /// Standard deviations above the mean that a match may be loaded.
+    deviations: f64,
+    /// Characters of a block of the table.
+    block_chars: u64,
+}
+
+impl Limits {
+    /// What runs. The table holds 200 000 tokens of all ranks together, so it soon forgets long prompts.
+    pub(super) const CODE: Self = Self {
+        imbalance: 8,
+        deviations: 1.0,
+        block_chars: 4,
+    };
+    /// What is written.
+    pub(super) const README: Self = Self {
+        imbalance: 16,
+        deviations: 2.0,
+        block_chars: 128,
+    };
+
+    fn table_tokens(&self) -> u64 {
+        TABLE_BLOCKS * self.block_chars / CHARS_PER_TOKEN
+    }
+}
 
 /// See the module.
 pub(super) struct Aibrix {
+    limits: Limits,
     table: Table,
     in_flight: InFlight,
     block_tokens: u64,
@@ -34,10 +63,11 @@ pub(super) struct Aibrix {
 }
 
 impl Aibrix {
-    pub(super) fn new(setup: &Setup) -> Self {
-        let blocks =
-            usize::try_from(TABLE_TOKENS / setup.block_tokens.max(1)).unwrap_or(usize::MAX);
+    pub(super) fn new(setup: &Setup, limits: Limits) -> Self {
+        let blocks = usize::try_from(limits.table_tokens() / setup.block_tokens.max(1))
+            .unwrap_or(usize::MAX);
         Self {
+            limits,
             table: Table::new(blocks),
             in_flight: InFlight::new(setup.ranks),
             block_tokens: setup.block_tokens,
@@ -49,7 +79,7 @@ impl Aibrix {
         let loads = self.in_flight.counts();
         let most = loads.iter().max().copied().unwrap_or(0);
         let fewest = loads.iter().min().copied().unwrap_or(0);
-        if most - fewest > IMBALANCE {
+        if most - fewest > self.limits.imbalance {
             choice::least(loads)
         } else {
             (0..loads.len()).collect()
@@ -71,7 +101,7 @@ impl Aibrix {
     }
 
     fn matched(&mut self, arrival: &Arrival) -> Option<usize> {
-        let limit = load_limit(self.in_flight.counts());
+        let limit = load_limit(self.in_flight.counts(), self.limits.deviations);
         let matches = self.matches(arrival);
         let loads = self.in_flight.counts();
         matches
@@ -98,8 +128,8 @@ impl Policy for Aibrix {
     }
 }
 
-/// Mean plus the allowed standard deviations, of all members.
-fn load_limit(loads: &[u64]) -> f64 {
+/// Mean plus so many standard deviations, of all members.
+fn load_limit(loads: &[u64], deviations: f64) -> f64 {
     let count = loads.len().max(1) as f64;
     let mean = loads.iter().sum::<u64>() as f64 / count;
     let variance = loads
@@ -107,7 +137,7 @@ fn load_limit(loads: &[u64]) -> f64 {
         .map(|&load| (load as f64 - mean).powi(2))
         .sum::<f64>()
         / count;
-    mean + DEVIATIONS * variance.sqrt()
+    mean + deviations * variance.sqrt()
 }
 
 /// The table of blocks that all ranks share.
@@ -196,15 +226,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_is_mean_plus_one_deviation() {
+    fn the_limit_is_the_mean_and_the_deviations() {
         // Loads 2, 4, 6: mean 4, variance (4 + 0 + 4) / 3.
-        assert!((load_limit(&[2, 4, 6]) - (4.0 + (8.0_f64 / 3.0).sqrt())).abs() < 1e-12);
+        assert!((load_limit(&[2, 4, 6], 1.0) - (4.0 + (8.0_f64 / 3.0).sqrt())).abs() < 1e-12);
     }
 
     #[test]
     fn the_longest_match_wins_until_its_rank_is_a_deviation_above_the_mean() {
         let scene = Scene::new(4);
-        let mut aibrix = Aibrix::new(&setup(4));
+        let mut aibrix = Aibrix::new(&setup(4), Limits::CODE);
         let first = scene.pick(&mut aibrix, 0, &[1, 2], 1024);
         // 1, 0, 0, 0: mean 0.25, deviation 0.433: a limit of 0.683, which the holder is above.
         let second = scene.pick(&mut aibrix, 1, &[1, 2, 3], 1536);
@@ -216,7 +246,7 @@ mod tests {
     #[test]
     fn more_than_eight_apart_only_the_least_loaded_may_match() {
         let scene = Scene::new(8);
-        let mut aibrix = Aibrix::new(&setup(8));
+        let mut aibrix = Aibrix::new(&setup(8), Limits::CODE);
         aibrix.table.add(&[1], 0, 0.0);
         (0..8).for_each(|number| aibrix.in_flight.start(number, 1));
         assert_eq!(aibrix.candidates().len(), 8);
@@ -229,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_table_holds_two_hundred_thousand_tokens_of_all_ranks() {
-        let mut aibrix = Aibrix::new(&setup(2));
+        let mut aibrix = Aibrix::new(&setup(2), Limits::CODE);
         let prompt: Vec<u64> = (0..390).collect();
         aibrix.table.add(&prompt, 0, 0.0);
         assert_eq!(aibrix.table.match_prefix(&prompt, vec![0, 1]), [(0, 390)]);
@@ -239,9 +269,22 @@ mod tests {
     }
 
     #[test]
+    fn the_readmes_table_is_32_times_as_large_and_its_limits_are_wider() {
+        // 128 characters are 32 tokens.
+        assert_eq!(Limits::CODE.table_tokens(), 200_000);
+        assert_eq!(Limits::README.table_tokens(), 6_400_000);
+        let mut aibrix = Aibrix::new(&setup(2), Limits::README);
+        (0..16).for_each(|number| aibrix.in_flight.start(number, 1));
+        assert_eq!(aibrix.candidates(), [0, 1]);
+        aibrix.in_flight.start(16, 1);
+        assert_eq!(aibrix.candidates(), [0]);
+        assert!((load_limit(&[2, 4, 6], 2.0) - (4.0 + 2.0 * (8.0_f64 / 3.0).sqrt())).abs() < 1e-12);
+    }
+
+    #[test]
     fn a_match_of_more_than_twenty_minutes_ago_is_not_followed() {
         let mut scene = Scene::new(2);
-        let mut aibrix = Aibrix::new(&setup(2));
+        let mut aibrix = Aibrix::new(&setup(2), Limits::CODE);
         aibrix.table.add(&[1], 0, 0.0);
         aibrix.in_flight.start(0, 0);
         // 1 and 0: mean 0.5, deviation 0.5, so the busier rank could be followed.
