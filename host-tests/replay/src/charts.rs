@@ -13,6 +13,7 @@ use crate::table::{Row, cases, mean, policies, reference, relative};
 const WIDTH: u32 = 900;
 const BAR_HEIGHT: u32 = 24;
 const LINES_HEIGHT: u32 = 560;
+const LEGEND_WIDTH: u32 = 220;
 
 /// Mean TTFT of every policy over all cases, as a multiple of the reference, best first.
 ///
@@ -88,11 +89,11 @@ fn draw_bar(
         (from, SegmentValue::Exact(place)),
         (*value, SegmentValue::Exact(place + 1)),
     ];
-    let mut bar = Rectangle::new(corners, color(policy, 0).filled());
+    let mut bar = Rectangle::new(corners, bar_color(policy).filled());
     bar.set_margin(4, 4, 0, 0);
     chart.draw_series([bar])?;
     let label_at = (*value, SegmentValue::CenterOf(place));
-    let label = Text::new(format!(" {value:.2}"), label_at, ("sans-serif", 13));
+    let label = Text::new(format!(" {value:.3}"), label_at, ("sans-serif", 13));
     chart.draw_series([label])?;
     Ok(())
 }
@@ -116,7 +117,20 @@ pub fn loads(rows: &[Row], trace: &str, engine: &str, path: &Path) -> Result<()>
     draw_lines(&lines, &title, path).map_err(|error| anyhow!("{}: {error}", path.display()))
 }
 
-fn draw_lines(lines: &[(&str, Vec<(f64, f64)>)], title: &str, path: &Path) -> Drawn {
+type Lines<'a> = [(&'a str, Vec<(f64, f64)>)];
+type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+
+fn draw_lines(lines: &Lines<'_>, title: &str, path: &Path) -> Drawn {
+    let root = SVGBackend::new(path, (WIDTH, LINES_HEIGHT)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let (plot, legend) = root.split_horizontally(WIDTH - LEGEND_WIDTH);
+    draw_plot(&plot, lines, title)?;
+    draw_legend(&legend, lines)?;
+    root.present()?;
+    Ok(())
+}
+
+fn draw_plot(area: &Area<'_>, lines: &Lines<'_>, title: &str) -> Drawn {
     let points = || lines.iter().flat_map(|(_, points)| points);
     let range = |value: fn(&(f64, f64)) -> f64| {
         let low = points().map(value).fold(f64::INFINITY, f64::min);
@@ -124,34 +138,50 @@ fn draw_lines(lines: &[(&str, Vec<(f64, f64)>)], title: &str, path: &Path) -> Dr
         (low, high)
     };
     let ((first, last), (low, high)) = (range(|point| point.0), range(|point| point.1));
-    let root = SVGBackend::new(path, (WIDTH, LINES_HEIGHT)).into_drawing_area();
-    root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
+    let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 18))
         .margin(10)
         .x_label_area_size(30)
         .y_label_area_size(60)
-        .right_y_label_area_size(200)
         .build_cartesian_2d(
             first - 0.02..last + 0.02,
             (low / 1.2..high * 1.2).log_scale(),
         )?;
     chart.configure_mesh().draw()?;
     for (place, (policy, points)) in lines.iter().enumerate() {
-        let color = color(policy, place);
-        let width = if *policy == "ours" { 3 } else { 1 };
-        let line = LineSeries::new(points.iter().copied(), color.stroke_width(width));
-        let legend =
-            move |(x, y)| PathElement::new([(x, y), (x + 14, y)], color.stroke_width(width));
-        chart.draw_series(line)?.label(*policy).legend(legend);
+        let style = color(policy, place).stroke_width(stroke(policy));
+        chart.draw_series(LineSeries::new(points.iter().copied(), style))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::Coordinate(WIDTH as i32 - 265, 5))
-        .label_font(("sans-serif", 12))
-        .draw()?;
-    root.present()?;
     Ok(())
+}
+
+/// The policies in the order of their lines at the highest load.
+fn draw_legend(area: &Area<'_>, lines: &Lines<'_>) -> Drawn {
+    let entries = lines.iter().enumerate().map(|(place, (policy, points))| {
+        let last = points.last().map_or(0.0, |point| point.1);
+        (last, *policy, color(policy, place))
+    });
+    let mut entries: Vec<(f64, &str, RGBColor)> = entries.collect();
+    entries.sort_by(|one, other| other.0.total_cmp(&one.0));
+    for (row, (_, policy, color)) in (0..).zip(entries) {
+        let y = 50 + 18 * row;
+        let style = color.stroke_width(stroke(policy));
+        area.draw(&PathElement::new([(0, y), (20, y)], style))?;
+        let label = Text::new(policy.to_string(), (26, y - 7), ("sans-serif", 13));
+        area.draw(&label)?;
+    }
+    Ok(())
+}
+
+fn stroke(policy: &str) -> u32 {
+    if policy == "ours" { 3 } else { 1 }
+}
+
+fn bar_color(policy: &str) -> RGBColor {
+    match policy {
+        "ours" | "oracle" => color(policy, 0),
+        _ => RGBColor(120, 150, 180),
+    }
 }
 
 /// Ours stands out, the oracle is black, the others differ.

@@ -53,8 +53,8 @@ struct Options {
     /// The gateways are of one mind: all know at once what each knows
     #[arg(long)]
     gateways_share: bool,
-    /// Requests of a run
-    #[arg(long, default_value_t = 4000)]
+    /// Requests of a run: fewer than the shortest public trace has, so that seeds differ
+    #[arg(long, default_value_t = 3000)]
     requests: usize,
     /// Milliseconds from a report being taken to its arrival
     #[arg(long, default_value_t = 5.0)]
@@ -209,4 +209,80 @@ fn main() -> Result<()> {
         folder.display()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(arguments: &[&str]) -> Options {
+        Options::try_parse_from([&["replay"], arguments].concat()).unwrap()
+    }
+
+    #[test]
+    fn a_made_trace_comes_in_order_and_shares_prompts() {
+        let trace = generated();
+        let requests = &trace.requests;
+        assert!(requests.len() > 10_000);
+        assert!(requests.is_sorted_by(|one, next| one.at_ms <= next.at_ms));
+        let first = requests.iter().filter_map(|request| request.blocks.first());
+        let first: std::collections::HashSet<&u64> = first.collect();
+        assert_eq!(first.len(), 1, "all begin alike");
+    }
+
+    #[test]
+    fn switches_make_other_engines() {
+        let engine = |arguments: &[&str]| options(arguments).engine("wide-ep").unwrap();
+        assert_eq!(
+            (engine(&[]).name, engine(&[]).lockstep_ranks),
+            ("wide-ep", 8)
+        );
+        let apart = engine(&["--prefill-only", "--no-lockstep"]);
+        assert_eq!(apart.name, "wide-ep-prefill-free");
+        assert_eq!((apart.lockstep_ranks, apart.output_tokens(99)), (1, 1));
+        assert!(options(&[]).engine("fast").is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused() {
+        for arguments in [
+            ["--ranks", "0"],
+            ["--loads", "0"],
+            ["--trace", "none.jsonl"],
+        ] {
+            assert!(options(&arguments).matrix().is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_table_is_written_with_its_charts() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(&[
+            "--requests",
+            "40",
+            "--ranks",
+            "2",
+            "--seeds",
+            "1",
+            "--loads",
+            "0.5",
+        ]);
+        let matrix = Matrix {
+            traces: vec![generated()],
+            engines: vec![profile::dense()],
+            loads: options.loads.clone(),
+            policies: vec!["round-robin".to_string(), "ours".to_string()],
+            seeds: options.seeds.clone(),
+            requests: options.requests,
+            site: options.site(),
+        };
+        let rows = matrix.run(1, |_, _, _| ()).unwrap();
+        write(&rows, folder.path()).unwrap();
+        let text = std::fs::read_to_string(folder.path().join("table.json")).unwrap();
+        let table: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(table.as_array().map(Vec::len), Some(2));
+        for file in ["table.md", "summary.svg", "ttft-generated-dense.svg"] {
+            assert!(folder.path().join(file).is_file(), "{file}");
+        }
+    }
 }
