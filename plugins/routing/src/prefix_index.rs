@@ -153,7 +153,9 @@ impl PrefixIndex {
         let fitting = blocks
             .iter()
             .take_while(|block| block.start < clock.capacity);
-        for block in fitting.skip(young) {
+        // The first block is touched always: where room is short it must not go before what stands behind it.
+        let is_touched = |(position, _): &(usize, &SentBlock)| *position == 0 || *position >= young;
+        for (_, block) in fitting.enumerate().filter(is_touched) {
             let holder = Holder {
                 rank: rank.0,
                 life: clock.life,

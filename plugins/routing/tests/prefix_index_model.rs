@@ -61,6 +61,8 @@ fn sent(prompt: &[u8]) -> Vec<SentBlock> {
 /// What one rank holds: every block with the clock of its last use.
 #[derive(Clone, Default)]
 struct Twin {
+    /// Whether every use makes a block younger: one that forgets less than the index, which leaves young blocks alone.
+    is_eager: bool,
     clock: i64,
     capacity: i64,
     touched: HashMap<u64, i64>,
@@ -92,8 +94,11 @@ impl Twin {
         });
         let held = held.count();
         let young = (0..).zip(blocks).take(held).take_while(is_young).count();
-        for (position, hash) in (0..).zip(blocks).skip(young) {
-            self.touched.insert(*hash, self.clock - position);
+        let young = i64::try_from(young).unwrap_or(0);
+        for (position, hash) in (0..).zip(blocks) {
+            if self.is_eager || position == 0 || position >= young {
+                self.touched.insert(*hash, self.clock - position);
+            }
         }
     }
 }
@@ -106,6 +111,10 @@ struct Both {
 
 impl Both {
     fn new(max_blocks: usize, capacity: u32) -> Self {
+        Self::beside(max_blocks, capacity, max_blocks < ROOM)
+    }
+
+    fn beside(max_blocks: usize, capacity: u32, is_eager: bool) -> Self {
         let mut both = Self {
             index: PrefixIndex::new(max_blocks),
             twins: vec![Twin::default(); usize::from(RANKS)],
@@ -113,6 +122,7 @@ impl Both {
         for (number, twin) in (0..).zip(&mut both.twins) {
             both.index.set_capacity(RankId(number), capacity);
             twin.capacity = i64::from(capacity);
+            twin.is_eager = is_eager;
         }
         both
     }

@@ -286,8 +286,8 @@ fn what_was_used_a_moment_ago_is_left_as_it_is() {
     insert(&mut index, A, &[110]);
     assert_eq!(
         index.insert(A, &sent(&long)).young,
-        0,
-        "eleven of 160 blocks later"
+        1,
+        "eleven of 160 blocks later all but the first, which is touched always"
     );
     assert_eq!(index.insert(A, &sent(&long)).young, 20);
 }
@@ -379,4 +379,13 @@ fn told_prompts_take_bounded_memory() {
     }
     assert_eq!(depths(&mut index, &[9490]), [0]);
     assert_eq!(depths(&mut index, &[9500, 9501]), [2]);
+}
+
+#[test]
+fn a_young_root_does_not_go_before_its_new_leaf() {
+    let mut index = PrefixIndex::new(2);
+    index.set_capacity(A, 32);
+    insert(&mut index, A, &[1]);
+    insert(&mut index, A, &[1, 2, 3]);
+    assert!(depths(&mut index, &[1])[0] == 1);
 }
