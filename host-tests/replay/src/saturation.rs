@@ -49,6 +49,25 @@ mod tests {
     use crate::profile::dense;
 
     #[test]
+    fn cold_beginning_and_empty_end_do_not_count() {
+        let ended = |ended_ms| crate::simulation::Record {
+            ended_ms,
+            ..Default::default()
+        };
+        let mut records: Vec<_> = (0..100)
+            .map(|n| ended(5000.0 + 100.0 * f64::from(n)))
+            .collect();
+        records[0].ended_ms = 1.0;
+        records[99].ended_ms = 1e9;
+        let outcome = Outcome {
+            records,
+            computed_tokens: Vec::new(),
+            preemptions: 0,
+        };
+        assert!((middle_rate(&outcome) - 10.0).abs() < 1e-9);
+    }
+
+    #[test]
     fn two_ranks_serve_twice_what_one_does_and_a_rank_its_measured_rate() {
         let request = |number: u64| TraceRequest::new(0.0, 8191, 1, &[number * 99]);
         let window: Vec<TraceRequest> = (0..400).map(request).collect();

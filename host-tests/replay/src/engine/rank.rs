@@ -125,10 +125,6 @@ impl Rank {
             self.let_in(&mut budget, &mut plan);
         }
         plan.repeats = self.repeats(&plan);
-        if has_preempted {
-            // Nothing was let in, so the next step has to look again.
-            plan.repeats = plan.repeats.min(1);
-        }
         plan
     }
 

@@ -88,6 +88,16 @@ fn requests_spread_while_none_is_answered_and_nothing_stays_counted_at_the_end()
 }
 
 #[test]
+fn the_first_token_ends_what_is_queued_and_not_what_is_in_flight() {
+    let mut ours = ours(1);
+    let rank = pick(&mut ours, &arrival(0, 1, 2), 1.0);
+    let load = |ours: &Ours| ours.ranks.keys().next().and_then(|a| ours.pool.load(*a));
+    assert_eq!(load(&ours), Some((1034, 1)));
+    ours.first_token(0, rank, 2.0);
+    assert_eq!(load(&ours), Some((0, 1)));
+}
+
+#[test]
 fn reports_reach_the_router() {
     let mut ours = ours(3);
     let report = |running| RankReport {

@@ -175,6 +175,22 @@ fn the_newest_is_thrown_back_when_answers_find_no_room_and_computed_anew() {
 }
 
 #[test]
+fn who_was_thrown_back_comes_before_those_that_waited() {
+    let mut profile = round_profile();
+    profile.capacity_tokens = 205;
+    profile.step_tokens = 150;
+    let requests = vec![
+        (0.0, 0, request(0, 100, 8)),
+        (0.0, 0, request(1, 100, 8)),
+        (25.0, 0, request(2, 60, 1)),
+    ];
+    let served = serve(&mut group(profile, 1), requests);
+    // As above until 109. Then 103 tokens of the second and 47 of the third, 25; the other 13 beside a decode, 12.3; 3 x 11.
+    let expected = [(20.0, 109.0), (41.0, 179.3), (146.3, 146.3)];
+    assert_times(&times(&served, 3), &expected);
+}
+
+#[test]
 fn ranks_in_lockstep_wait_for_the_slowest() {
     let requests = || vec![(0.0, 0, request(0, 1000, 2)), (1.0, 1, request(1, 100, 2))];
     let served = serve(&mut group(round_profile(), 2), requests());

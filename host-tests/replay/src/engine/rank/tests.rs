@@ -78,3 +78,23 @@ fn siblings_in_one_step_share_what_the_first_computes() {
     }
     assert_eq!(rank.plan().prefill_tokens, 1100 + (1100 - 1024));
 }
+
+#[test]
+fn cached_blocks_without_users_take_room_when_they_are_used_again() {
+    let mut rank = Rank::new(Profile {
+        capacity_tokens: 3000,
+        step_tokens: 8192,
+        ..small()
+    });
+    let mut served = Vec::new();
+    rank.add(Sequence::new(0, Rc::from([1, 2, 3]), 1546, 1));
+    rank.plan();
+    rank.finish(1, &mut served);
+    rank.add(request(1, 1000, 50));
+    rank.plan();
+    // 600 new tokens would fit beside the 1,000, the three blocks as well do not.
+    rank.add(Sequence::new(2, Rc::from([1, 2, 3]), 2136, 1));
+    rank.finish(1, &mut served);
+    rank.plan();
+    assert_eq!((rank.running(), rank.waiting()), (1, 1));
+}
