@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use hyper::{Method, Request};
+use serde_json::json;
 use tokio::task::JoinSet;
 
+use crate::bootstrap::Bootstrap;
 use crate::connection::{Protocol, Upload};
 use crate::reply::Reply;
 use crate::scene::{ECHO, Scene};
@@ -51,6 +53,22 @@ impl Held {
         }
         Ok(ranks)
     }
+}
+
+/// A gateway for such a look: each worker has as many connections as the others, and ranks report only once, so that what is
+/// counted is this gateway's own.
+#[must_use]
+pub fn balanced(bootstrap: Bootstrap) -> Bootstrap {
+    bootstrap
+        .balanced_connections()
+        .picker_field("scrapeIntervalMs", json!(60_000))
+}
+
+/// Every rank as often.
+#[must_use]
+pub fn evenly(scene: &Scene, times: usize) -> BTreeMap<SocketAddr, usize> {
+    let ranks = scene.addresses().into_iter();
+    ranks.map(|rank| (rank, times)).collect()
 }
 
 /// A request that has no prompt, and that a hanging rank does not answer.

@@ -11,6 +11,7 @@ pub mod carrier;
 pub mod chaos;
 pub mod config_files;
 pub mod connection;
+pub mod conversation;
 pub mod distribution;
 pub mod envoy;
 pub mod gateway_client;

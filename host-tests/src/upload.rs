@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Frame;
+use tokio::sync::oneshot;
 
 use crate::connection::Upload;
 
@@ -37,6 +38,24 @@ const BETWEEN_TURNS: Duration = Duration::from_millis(10);
 #[must_use]
 pub fn whole(body: impl Into<Bytes>) -> Upload {
     Full::new(body.into()).boxed()
+}
+
+/// A body of which the first half is sent now, and the rest on the word that the other end of the channel gives.
+#[must_use]
+pub fn on_word(body: Bytes) -> (oneshot::Sender<()>, Upload) {
+    let (word, given) = oneshot::channel();
+    let (mut sender, upload) = Channel::<Bytes, Infallible>::new(1);
+    tokio::spawn(async move {
+        let mut body = body;
+        send_half(&mut sender, &mut body).await;
+        // Without a word the body stays open: it ends when the connection does.
+        if given.await.is_ok() {
+            send_pieces(&mut sender, body, PIECE_BYTES, Duration::ZERO).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    });
+    (word, upload.boxed())
 }
 
 /// A body that is sent at a pace.

@@ -1,32 +1,30 @@
-//! Four workers decide as one, whatever ends requests, changes their configuration or kills their VMs, in a real Envoy.
+//! Four workers decide as one, whatever ends requests and changes their configuration, in a real Envoy.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result, bail, ensure};
-use host_tests::bootstrap::Bootstrap;
-use host_tests::connection::{Connection, Protocol, Upload};
+use anyhow::{Context, Result, bail};
+use host_tests::connection::{Connection, Protocol};
+use host_tests::conversation::{posted, rank_of, turns};
 use host_tests::each_envoy;
 use host_tests::gateway_log::{GatewayLog, NUMBER_HEADER};
-use host_tests::held::{Held, spread, without_prompt};
+use host_tests::held::{Held, balanced, evenly, spread, without_prompt};
 use host_tests::live_scene::LiveScene;
 use host_tests::mixture::{Mixture, refuses};
-use host_tests::reply::{Reply, rank_in};
+use host_tests::reply::rank_in;
 use host_tests::scene::Scene;
 use host_tests::sim::Fault;
 use host_tests::upload::{self, Pace};
 use host_tests::workers;
 use http_body_util::BodyExt;
+use hyper::Method;
 use hyper::body::Incoming;
-use hyper::{Method, Request};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 const WORKERS: u32 = 4;
 const RANKS: usize = 16;
 const COMPLETIONS: &str = "/v1/completions";
-/// Six blocks, so each turn of a conversation has another start of 4 KiB: no two are alike where nothing is known.
-const TURN_BYTES: usize = 1600;
 /// Conversations of which a VM told more than stands in the newest piece of what it told.
 const CONVERSATIONS: usize = 40;
 const LONG_TURNS: usize = 16;
@@ -36,41 +34,6 @@ const REQUESTS_A_ROUND: usize = 60;
 /// this gateway's own.
 async fn scene(version: &str) -> Result<Scene> {
     Scene::start(version, WORKERS, 8, balanced).await
-}
-
-fn balanced(bootstrap: Bootstrap) -> Bootstrap {
-    bootstrap
-        .balanced_connections()
-        .picker_field("scrapeIntervalMs", json!(60_000))
-}
-
-/// A conversation as it is sent with its so-and-so-manieth turn.
-fn turns(topic: &str, turns: usize) -> Value {
-    let line = format!("{topic}: ");
-    let text = line.repeat(turns * TURN_BYTES / line.len());
-    json!({"model": "simulated", "prompt": text, "max_tokens": 2})
-}
-
-fn posted(scene: &Scene, body: &Value) -> Result<Request<Upload>> {
-    let body = body.to_string();
-    let length = body.len();
-    let upload = upload::whole(body);
-    scene.request(Method::POST, COMPLETIONS, &[], upload, Some(length))
-}
-
-async fn rank_of(scene: &Scene, connection: &mut Connection, body: &Value) -> Result<SocketAddr> {
-    let reply = Reply::read(connection.send(posted(scene, body)?).await?).await?;
-    ensure!(reply.status == 200, "{reply:?}");
-    reply.rank().context("a rank answers")
-}
-
-/// Every rank as often.
-fn evenly(scene: &Scene, times: usize) -> BTreeMap<SocketAddr, usize> {
-    scene
-        .addresses()
-        .into_iter()
-        .map(|rank| (rank, times))
-        .collect()
 }
 
 /// A stream that a fallback serves, for a conversation that is new to every rank: what was asked, who serves it, and the
