@@ -136,6 +136,19 @@ fn of_outcome(calls: &[Call], outcome: Outcome) -> usize {
 }
 
 each_envoy! {
+    /// The answer to a request that no rank took is Envoy's own, and says nothing unless it is looked at.
+    async fn ranks_that_nobody_reaches_are_charged_though_envoy_answers(version: &str) -> Result<()> {
+        let nobody: Vec<SocketAddr> = pod_addresses::unused(3).into_iter().map(|pod| SocketAddr::from((pod, 8000))).collect();
+        let envoy = Envoy::start(version, 1, &Bootstrap::with_rank_router(&nobody)?).await?;
+        let caller = Caller::new(envoy.gateway(), PATIENCE);
+        let calls = ask(&caller, 0..1, 1).await?;
+        ensure!(calls.iter().all(|call| call.outcome != Outcome::Complete), "{calls:?}");
+        // The last attempt is known to be a connection that failed, the two before it only as failed.
+        envoy.wait_for_metric("failures_connect", 1).await?;
+        envoy.wait_for_metric("failures_reset", 2).await?;
+        envoy.wait_until_nothing_is_counted().await
+    }
+
     async fn a_rank_that_is_killed_is_left_alone_and_comes_back_by_a_probe(version: &str) -> Result<()> {
         let mut stage = Stage::start(version, 2, 3, 1).await?;
         let rank = stage.pods[0].ranks();

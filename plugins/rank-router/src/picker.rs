@@ -19,6 +19,8 @@ pub(crate) struct Picker {
     reader: Option<u32>,
     is_answered: bool,
     is_complete: bool,
+    /// Whether Envoy or another filter answers in a rank's place: then the attempts have failed, if there were any.
+    is_from_gateway: bool,
 }
 
 impl Picker {
@@ -29,6 +31,7 @@ impl Picker {
             reader: None,
             is_answered: false,
             is_complete: false,
+            is_from_gateway: false,
         }
     }
 
@@ -72,10 +75,11 @@ impl Picker {
     }
 
     /// The headers of an answer are here, from a rank or from Envoy itself.
-    fn note_headers(&self) {
+    fn note_headers(&mut self) {
         let now_ms = host::now_ms();
         let status = host::status().unwrap_or(0);
         let address = upstream_address().filter(|_| status < 500 || is_from_upstream());
+        self.is_from_gateway = address.is_none();
         worker::with(|worker| match address {
             Some(address) => worker.answer_began(self.id, address, status, now_ms),
             None => worker.answered_by_envoy(self.id),
@@ -218,7 +222,7 @@ impl HttpContext for Picker {
     }
 
     fn on_log(&mut self) {
-        if !self.is_complete {
+        if !self.is_complete || self.is_from_gateway {
             self.note_breakdown();
         }
     }
