@@ -109,10 +109,12 @@ impl Patience {
             rank, picked_ms, ..
         } = oldest;
         let is_judged = picked_ms >= self.judged_from_ms && picked_ms <= now_ms;
-        let is_over = now_ms.saturating_sub(picked_ms) > self.limit_ms(oldest, now_ms);
+        let limit_ms = self.limit_ms(oldest, now_ms);
+        let is_over = now_ms.saturating_sub(picked_ms) > limit_ms;
+        // Not since the pick: what was answered just after it was perhaps the last answer before the hang.
         let has_answered = self
             .answered_ms(rank)
-            .is_some_and(|at_ms| at_ms >= picked_ms);
+            .is_some_and(|at_ms| now_ms.saturating_sub(at_ms) <= limit_ms);
         is_judged && is_over && !has_answered && self.others_answer(oldest, now_ms)
     }
 

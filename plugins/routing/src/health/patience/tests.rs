@@ -225,3 +225,23 @@ mod properties {
         }
     }
 }
+
+#[test]
+fn an_answer_given_just_after_the_pick_hides_a_hang_no_longer_than_a_request_may_wait() {
+    let mut patience = Patience::default();
+    let (hung, other) = (RankId(0), RankId(1));
+    patience.answered(hung, 20, 1_005);
+    let oldest = Waiting {
+        rank: hung,
+        picked_ms: 1_000,
+        expected_ms: 0,
+    };
+    let mut found_ms = None;
+    for now_ms in (1_010..6_000).step_by(10) {
+        patience.answered(other, 20, now_ms);
+        if patience.is_hung(oldest, now_ms) {
+            found_ms = found_ms.or(Some(now_ms));
+        }
+    }
+    assert_eq!(found_ms, Some(4_010));
+}
