@@ -271,7 +271,7 @@ impl Pool {
         blocks.drain(..inserted.young.min(blocks.len()));
         Sent {
             blocks,
-            fresh_from: inserted.fresh_from,
+            aged_blocks: inserted.aged_blocks,
         }
     }
 

@@ -1,9 +1,11 @@
 //! Remembers which ranks were sent which blocks, as a stand-in for what their KV caches hold.
 //!
-//! Each rank has a clock that counts the blocks newly sent to it. A block is alive for a rank while fewer blocks
-//! than the rank's capacity came after the block's last use: a least-recently-used cache without lists. Within one
-//! prompt the last block counts as the oldest, because vLLM frees a sequence from its end, so a prefix loses its
-//! leaves before its root. A rank matches as many blocks as it holds without a gap from the first on.
+//! Each rank has a clock, and a block is alive for a rank while the clock has gone on by less than the rank's capacity since
+//! the block's last use: a least-recently-used cache without lists. A block that is new to the rank moves the clock by
+//! one, because it goes before all others in that cache. A block that is used again goes before those that are younger
+//! than it was: the clock moves by its age as a share of the capacity, which is what it would move a block of any age by on
+//! average. Within one prompt the last block counts as the oldest, because vLLM frees a sequence from its end, so a prefix
+//! loses its leaves before its root. A rank matches as many blocks as it holds without a gap from the first on.
 //!
 //! Memory is bounded by `max_blocks` (about 45 bytes each where at most two ranks hold a block). Dead entries are
 //! swept a few at a time with each insertion; when all are alive the oldest of a few goes. Cost of a look-up: one
@@ -55,8 +57,8 @@ struct Holder {
 pub struct Inserted {
     /// How many of its first blocks the rank had been sent a moment ago.
     pub young: usize,
-    /// How many blocks, of the size that capacities are counted in, the rank held from the first on.
-    pub fresh_from: u32,
+    /// How much older it made the rank's other blocks: blocks of the size that capacities are counted in.
+    pub aged_blocks: u32,
 }
 
 /// The index of one pool.
@@ -142,14 +144,17 @@ impl PrefixIndex {
             .collect();
         let fresh = end(blocks).saturating_sub(end(blocks.get(..held.len()).unwrap_or_default()));
         let fresh = if held.is_empty() { span(blocks) } else { fresh };
-        let now = clock.inserted.wrapping_add(fresh);
+        let reused = Reused {
+            blocks,
+            held: &held,
+            now: clock.inserted.wrapping_add(fresh),
+        };
+        let young = reused.young(clock.capacity);
+        let aged_blocks = fresh.saturating_add(reused.aged_blocks(young, clock.capacity));
+        let now = clock.inserted.wrapping_add(aged_blocks);
         if let Some(clock) = self.clocks.get_mut(rank.index()) {
             clock.inserted = now;
         }
-        let gain = |(block, touched): &(&SentBlock, &u32)| {
-            now.wrapping_sub(block.start).wrapping_sub(**touched) <= clock.capacity / YOUNG_SHARE
-        };
-        let young = blocks.iter().zip(&held).take_while(gain).count();
         let fitting = blocks
             .iter()
             .take_while(|block| block.start < clock.capacity);
@@ -164,22 +169,17 @@ impl PrefixIndex {
             self.slots.touch(block.chain_hash, holder, &self.clocks);
         }
         (held.len()..blocks.len()).for_each(|_| self.slots.sweep(&self.clocks));
-        Inserted {
-            young,
-            fresh_from: end(blocks).saturating_sub(fresh),
-        }
+        Inserted { young, aged_blocks }
     }
 
-    /// Another worker sent these blocks to `rank`; those from `fresh_from` on were new to it.
+    /// Another worker sent these blocks to `rank`, which made its other blocks older by `aged_blocks`.
     ///
     /// They are put into the table when somebody asks for the first of them. Cost: a copy of the blocks.
-    pub fn tell(&mut self, rank: RankId, blocks: &[SentBlock], fresh_from: u32) {
+    pub fn tell(&mut self, rank: RankId, blocks: &[SentBlock], aged_blocks: u32) {
         let Some(clock) = self.clocks.get_mut(rank.index()) else {
             return;
         };
-        let first = blocks.first().map_or(0, |block| block.start);
-        let fresh = end(blocks).saturating_sub(fresh_from.max(first));
-        clock.inserted = clock.inserted.wrapping_add(fresh);
+        clock.inserted = clock.inserted.wrapping_add(aged_blocks);
         let holder = Holder {
             rank: rank.0,
             life: clock.life,
@@ -237,6 +237,44 @@ impl PrefixIndex {
         own.filter(|holder| self.is_alive(holder))
             .map(|holder| holder.touched)
             .next()
+    }
+}
+
+/// Blocks of a prompt of which a rank holds the first.
+struct Reused<'a> {
+    blocks: &'a [SentBlock],
+    /// When those that it holds were last used.
+    held: &'a [u32],
+    /// Its clock, the new blocks counted.
+    now: u32,
+}
+
+impl Reused<'_> {
+    /// How much younger each block becomes that is used again.
+    fn gains(&self) -> impl Iterator<Item = u32> {
+        let reused = self.blocks.iter().zip(self.held);
+        reused.map(|(block, touched)| self.now.wrapping_sub(block.start).wrapping_sub(*touched))
+    }
+
+    /// How many of the first blocks gain so little that they are left as they are.
+    fn young(&self, capacity: u32) -> usize {
+        self.gains()
+            .take_while(|gain| *gain <= capacity / YOUNG_SHARE)
+            .count()
+    }
+
+    /// How much older those that are used again, behind the young ones, make a block of any age on average.
+    fn aged_blocks(&self, young: usize, capacity: u32) -> u32 {
+        let starts = self.blocks.iter().map(|block| block.start);
+        let ends = starts.clone().skip(1).chain([end(self.blocks)]);
+        let sizes = starts
+            .zip(ends)
+            .map(|(start, end)| end.saturating_sub(start));
+        let ages = self.gains().zip(sizes).skip(young);
+        let passed = ages.map(|(gain, size)| u64::from(gain).saturating_mul(size.into()));
+        let passed = passed.fold(0, u64::saturating_add);
+        let share = passed.checked_div(capacity.into()).unwrap_or(0);
+        u32::try_from(share).unwrap_or(u32::MAX)
     }
 }
 

@@ -250,11 +250,11 @@ impl Ears<'_> {
             }
             News::Prompt {
                 at_ms,
-                fresh_from,
+                aged_blocks,
                 blocks,
                 ..
             } => {
-                pool.heard_prompt(key.rank, at_ms, fresh_from, blocks, now_ms);
+                pool.heard_prompt(key.rank, at_ms, aged_blocks, blocks, now_ms);
             }
             News::Lost { new_block, .. } => pool.heard_loss(key.rank, new_block),
             News::Failed { code, span, .. } => {

@@ -18,7 +18,7 @@ pub struct Sent {
     /// Its blocks behind those that the rank had been sent a moment ago.
     pub blocks: Vec<SentBlock>,
     /// How many blocks the rank held of it: those behind were new to the rank.
-    pub fresh_from: u32,
+    pub aged_blocks: u32,
 }
 
 /// Work of one VM that has not come back: absolute, so that a lost event is made good by the next one.
@@ -68,8 +68,8 @@ pub enum News<'a> {
         key: RankKey,
         /// When it was picked, in milliseconds since the epoch: the rank may have lost its cache since.
         at_ms: u64,
-        /// How many blocks the rank held of the prompt: those behind were new to it.
-        fresh_from: u32,
+        /// How much older it made the rank's other blocks.
+        aged_blocks: u32,
         /// The blocks, first to last.
         blocks: SentBlocks<'a>,
     },
@@ -182,13 +182,13 @@ pub(crate) fn write_prompt(
     bytes: &mut Vec<u8>,
     key: RankKey,
     at_ms: u64,
-    fresh_from: u32,
+    aged_blocks: u32,
     blocks: &[SentBlock],
 ) {
     let blocks = blocks.get(..BLOCKS_PER_EVENT).unwrap_or(blocks);
     write_head(bytes, PROMPT, key);
     bytes.extend_from_slice(&at_ms.to_le_bytes());
-    bytes.extend_from_slice(&fresh_from.to_le_bytes());
+    bytes.extend_from_slice(&aged_blocks.to_le_bytes());
     let count = u16::try_from(blocks.len()).unwrap_or(0);
     bytes.extend_from_slice(&count.to_le_bytes());
     for block in blocks {
@@ -251,7 +251,7 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
         PROMPT => News::Prompt {
             key: key(wire)?,
             at_ms: wire.u64()?,
-            fresh_from: wire.u32()?,
+            aged_blocks: wire.u32()?,
             blocks: SentBlocks::read(wire)?,
         },
         LOST => News::Lost {
@@ -341,10 +341,10 @@ mod tests {
                 News::Prompt {
                     key,
                     at_ms,
-                    fresh_from,
+                    aged_blocks,
                     blocks,
                 } => format!(
-                    "{} at {at_ms} from {fresh_from} {:?}",
+                    "{} at {at_ms} from {aged_blocks} {:?}",
                     key.rank,
                     blocks
                         .iter()

@@ -105,8 +105,10 @@ impl Outbox {
 
     /// A prompt went to a rank.
     pub(crate) fn prompt(&mut self, key: RankKey, at_ms: u64, sent: &Sent) {
+        let mut aged_blocks = sent.aged_blocks;
         for blocks in sent.blocks.chunks(BLOCKS_PER_EVENT) {
-            self.append(|bytes| news::write_prompt(bytes, key, at_ms, sent.fresh_from, blocks));
+            self.append(|bytes| news::write_prompt(bytes, key, at_ms, aged_blocks, blocks));
+            aged_blocks = 0;
         }
     }
 

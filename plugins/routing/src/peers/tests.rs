@@ -159,7 +159,7 @@ impl Vm {
             .collect();
         let sent = Sent {
             blocks,
-            fresh_from: 0,
+            aged_blocks: 0,
         };
         self.peers.prompt(KEY, now_ms, &sent);
         self.peers.flush(&mut memory.clone(), now_ms * 1000);

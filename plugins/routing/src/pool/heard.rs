@@ -23,14 +23,14 @@ impl Pool {
         &mut self,
         rank: u64,
         at_ms: u64,
-        fresh_from: u32,
+        aged_blocks: u32,
         blocks: SentBlocks<'_>,
         now_ms: u64,
     ) {
         let rank = self.seats.rank_of(rank);
         if let Some(rank) = rank.filter(|rank| !self.reported.was_lost(*rank, at_ms, now_ms)) {
             let blocks: Vec<SentBlock> = blocks.iter().collect();
-            self.index.tell(rank, &blocks, fresh_from);
+            self.index.tell(rank, &blocks, aged_blocks);
         }
     }
 

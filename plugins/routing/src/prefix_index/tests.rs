@@ -81,16 +81,77 @@ fn use_keeps_blocks_alive() {
     insert(&mut index, A, &[1, 2]);
     insert(&mut index, A, &[8, 9, 10]);
     assert_eq!(depths(&mut index, &[1, 2]), [2, 0]);
-    assert_eq!(depths(&mut index, &[5, 6]), [1, 0]);
+    assert_eq!(depths(&mut index, &[5, 6]), [0, 0]);
 }
 
 #[test]
-fn use_does_not_make_other_blocks_older() {
+fn using_the_youngest_again_does_not_make_other_blocks_older() {
     let mut index = index(4);
     insert(&mut index, A, &[1, 2]);
     insert(&mut index, A, &[5, 6]);
-    (0..100).for_each(|_| insert(&mut index, A, &[1, 2]));
-    assert_eq!(depths(&mut index, &[5, 6]), [2, 0]);
+    (0..100).for_each(|_| insert(&mut index, A, &[5, 6]));
+    assert_eq!(depths(&mut index, &[1, 2]), [2, 0]);
+}
+
+#[test]
+fn using_an_old_block_again_makes_others_older_by_its_share_of_the_cache() {
+    let mut index = index(100);
+    insert(&mut index, A, &(0..40).collect::<Vec<u64>>());
+    insert(&mut index, A, &(100..140).collect::<Vec<u64>>());
+    assert_eq!(index.clocks[0].inserted, 80);
+    // Each of 40 blocks becomes younger by 40 of 100.
+    let again = index.insert(A, &sent(&(0..40).collect::<Vec<u64>>()));
+    assert_eq!((again.young, again.aged_blocks), (0, 16));
+    assert_eq!(index.clocks[0].inserted, 96);
+}
+
+/// Conversations that grow by some blocks a turn, dropped at times, through an index and through a cache that
+/// drops the least recently used block, the last of a prompt first. Gives the blocks that each matched.
+fn matched_by_index_and_by_cache(capacity: usize, sessions: u64, seed: u64) -> (u32, u32) {
+    let mut index = index(u32::try_from(capacity).unwrap());
+    let mut cache: Vec<u64> = Vec::new();
+    let mut lengths = vec![0u64; usize::try_from(sessions).unwrap()];
+    let (mut by_index, mut by_cache) = (0, 0);
+    let mut dice = seed;
+    for turn in 0..4000 {
+        dice = crate::chain(dice, turn);
+        let session = dice % sessions;
+        let length = &mut lengths[usize::try_from(session).unwrap()];
+        *length = if dice.is_multiple_of(31) {
+            2
+        } else {
+            *length + 1 + dice / 64 % 5
+        };
+        let epoch = if *length == 2 { turn << 32 } else { 0 };
+        let prompt: Vec<u64> = (0..*length)
+            .map(|place| session << 16 | place | epoch)
+            .collect();
+        by_index += depths(&mut index, &prompt)[0];
+        let held = prompt
+            .iter()
+            .take_while(|block| cache.contains(block))
+            .count();
+        by_cache += u32::try_from(held).unwrap();
+        insert(&mut index, A, &prompt);
+        for block in prompt.iter().rev() {
+            cache.retain(|held| held != block);
+            cache.push(*block);
+        }
+        cache.drain(..cache.len().saturating_sub(capacity));
+    }
+    (by_index, by_cache)
+}
+
+#[test]
+fn the_index_matches_as_much_as_a_cache_of_that_size_would() {
+    for (capacity, sessions) in [(300, 4), (300, 8), (300, 16), (1000, 20), (1000, 60)] {
+        let (index, cache) = matched_by_index_and_by_cache(capacity, sessions, 7);
+        let share = f64::from(index) / f64::from(cache);
+        assert!(
+            (0.85..1.1).contains(&share),
+            "{index}, not {cache} blocks with {sessions} sessions in {capacity}"
+        );
+    }
 }
 
 #[test]
@@ -304,7 +365,8 @@ fn the_rest_of_a_prompt_whose_start_is_young_makes_the_same_index() {
         assert_eq!(depths(&mut whole, &asked), depths(&mut rest, &asked));
         assert_eq!(whole.clocks[0].inserted, rest.clocks[0].inserted);
     }
-    assert_eq!(whole.clocks[0].inserted, 45);
+    // In the last turn 20 blocks become younger by 25 and 10 by 15, of 160: 4 more than the 45 that are new.
+    assert_eq!(whole.clocks[0].inserted, 49);
 }
 
 #[test]
@@ -321,12 +383,12 @@ fn large_blocks_take_more_of_a_rank_than_small_ones() {
 #[test]
 fn what_was_told_is_matched_like_what_was_sent_here() {
     let mut index = index(160);
-    index.tell(A, &sent(&[1, 2, 3]), 0);
+    index.tell(A, &sent(&[1, 2, 3]), 3);
     assert!(index.is_empty());
     assert_eq!(depths(&mut index, &[1, 2, 3, 4]), [3, 0]);
     // The next turn was told from its first new block on.
     let turn = sent(&[1, 2, 3, 4, 5]);
-    index.tell(A, &turn[3..], 3);
+    index.tell(A, &turn[3..], 2);
     assert_eq!(depths(&mut index, &[1, 2, 3, 4, 5, 6]), [5, 0]);
     assert_eq!(index.clocks[0].inserted, 5);
     insert(&mut index, A, &[1, 2, 3, 4, 5]);
@@ -337,34 +399,34 @@ fn what_was_told_is_matched_like_what_was_sent_here() {
 fn a_told_prompt_of_a_rank_is_found_behind_blocks_that_another_holds() {
     let mut index = index(160);
     insert(&mut index, A, &[1, 2, 3]);
-    index.tell(B, &sent(&[1, 2]), 0);
+    index.tell(B, &sent(&[1, 2]), 2);
     assert_eq!(depths(&mut index, &[1, 2, 3]), [3, 2]);
 }
 
 #[test]
 fn a_told_prompt_ages_like_any_other_though_nobody_asked() {
     let mut index = index(4);
-    index.tell(A, &sent(&[1, 2, 3]), 0);
+    index.tell(A, &sent(&[1, 2, 3]), 3);
     insert(&mut index, A, &[11, 12]);
     assert_eq!(depths(&mut index, &[1, 2, 3]), [2, 0]);
-    index.tell(A, &sent(&[21, 22]), 0);
+    index.tell(A, &sent(&[21, 22]), 2);
     index.forget(A);
     assert_eq!(depths(&mut index, &[21, 22]), [0, 0]);
 }
 
 #[test]
-fn blocks_that_were_told_as_old_do_not_make_the_rank_older() {
+fn a_told_prompt_makes_the_rank_older_by_what_was_told() {
     let mut index = index(160);
-    index.tell(A, &sent(&[1, 2, 3, 4, 5]), 3);
+    index.tell(A, &sent(&[1, 2, 3, 4, 5]), 2);
     assert_eq!(index.clocks[0].inserted, 2);
-    index.tell(A, &sent(&[1, 2, 3]), 3);
+    index.tell(A, &sent(&[1, 2, 3]), 0);
     assert_eq!(index.clocks[0].inserted, 2);
 }
 
 #[test]
 fn a_prompt_that_was_told_and_never_got_to_its_rank_is_not_matched() {
     let mut index = index(160);
-    index.tell(A, &sent(&[1, 2, 3]), 0);
+    index.tell(A, &sent(&[1, 2, 3]), 3);
     index.lose(A, 1);
     assert_eq!(depths(&mut index, &[1, 2, 3]), [0, 0]);
 }
@@ -375,7 +437,7 @@ fn told_prompts_take_bounded_memory() {
     index.set_capacity(A, 1_000_000);
     for start in 0..1000u64 {
         let blocks: Vec<u64> = (start * 10..start * 10 + 10).collect();
-        index.tell(A, &sent(&blocks), 0);
+        index.tell(A, &sent(&blocks), 10);
     }
     assert_eq!(depths(&mut index, &[9490]), [0]);
     assert_eq!(depths(&mut index, &[9500, 9501]), [2]);

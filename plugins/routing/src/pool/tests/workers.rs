@@ -83,10 +83,10 @@ impl Pair {
                 News::Prompt {
                     key,
                     at_ms,
-                    fresh_from,
+                    aged_blocks,
                     blocks,
                 } => {
-                    pool.heard_prompt(key.rank, at_ms, fresh_from, blocks, now_ms);
+                    pool.heard_prompt(key.rank, at_ms, aged_blocks, blocks, now_ms);
                 }
                 News::Lost { key, new_block } => pool.heard_loss(key.rank, new_block),
                 News::Failed { key, code, span } => {
