@@ -21,4 +21,5 @@ pub mod reports;
 pub mod saturation;
 pub mod simulation;
 pub mod table;
+pub mod trial;
 pub mod workload;

@@ -13,7 +13,7 @@ mod consistent_hash;
 mod dynamo;
 mod epp;
 mod epp_affinity;
-mod holders;
+pub(crate) mod holders;
 mod in_flight;
 mod production_stack_load;
 mod production_stack_prefix;

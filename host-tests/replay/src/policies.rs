@@ -29,6 +29,7 @@ pub fn named(name: &str, setup: &Setup) -> Result<Box<dyn Policy>> {
         "least-in-flight" => LeastInFlight::boxed(ranks, seed),
         "oracle" => Oracle::boxed(ranks, seed),
         _ if is_ours(name) => Box::new(Ours::named(name, setup)?),
+        _ if name.starts_with("trial") => Box::new(crate::trial::Trial::named(name, setup)?),
         _ => match peers::named(name, setup) {
             Some(policy) => policy,
             None => bail!("no policy {name:?}; there are {}", names().join(", ")),

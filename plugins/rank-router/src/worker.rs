@@ -328,7 +328,7 @@ impl Worker {
     fn tell_load(&mut self, pool: u64, rank: RankId) {
         let shared = self.pools.get(&pool);
         if let Some((key, load)) = shared.and_then(|shared| shared.pool.own_load(rank)) {
-            self.peers.load(key, load.queued_tokens, load.in_flight);
+            self.peers.load(key, load);
         }
     }
 
@@ -345,12 +345,13 @@ impl Worker {
         let name = shared.map_or("", |shared| shared.pool.config().pool());
         log::debug!(
             "rank-router: stream {picker} of pool {name} to {destination}: {:?}, {} of {} tokens matched, \
-             {:.4} s queue + {:.4} s miss + {:.4} s in flight",
+             {:.4} s queue + {:.4} s miss + {:.4} s held + {:.4} s in flight",
             pick.reason,
             pick.matched_tokens,
             pick.prompt_tokens,
             pick.cost.queue_seconds,
             pick.cost.miss_seconds,
+            pick.cost.held_seconds,
             pick.cost.in_flight_seconds,
         );
     }

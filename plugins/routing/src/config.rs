@@ -24,8 +24,6 @@ const BLOCK_BYTES: u64 = 256;
 /// What is left for KV on one 80 GB GPU beside a mid-size model's share; also the EPP's default (31,250 blocks of
 /// 16 tokens).
 const RANK_CAPACITY_TOKENS: u64 = 500_000;
-/// A flat optimum from 2 to 8 in replays of public traces.
-const MISS_WEIGHT: f64 = 3.0;
 /// A mid-size model on one GPU; only its ratio to `inFlightCostMs` matters.
 const PREFILL_TOKENS_PER_SECOND: f64 = 20_000.0;
 /// What one more request in the batch adds to a step, over the steps of a chunked prefill.
@@ -74,7 +72,7 @@ pub struct RawConfig {
     pub block_bytes: Option<u64>,
     /// KV cache of a rank in tokens.
     pub rank_capacity_tokens: Option<u64>,
-    /// How much more than a queued token an uncached one weighs.
+    /// How much more than a queued token an uncached one weighs, always; else what the load and the caches tell.
     pub miss_weight: Option<f64>,
     /// Tokens a rank prefills in a second.
     pub prefill_tokens_per_second: Option<f64>,
@@ -95,6 +93,7 @@ pub struct Config {
     decide_after_bytes: u64,
     decide_after_idle_ms: u64,
     block_bytes: usize,
+    rank_capacity_tokens: u64,
     rank_capacity_blocks: u32,
     weights: CostWeights,
 }
@@ -180,6 +179,12 @@ impl Config {
         self.block_bytes
     }
 
+    /// Tokens that a rank's cache holds, where it does not say so itself.
+    #[must_use]
+    pub fn rank_capacity_tokens(&self) -> u64 {
+        self.rank_capacity_tokens
+    }
+
     /// Blocks that a rank's cache holds.
     #[must_use]
     pub fn rank_capacity_blocks(&self) -> u32 {
@@ -215,12 +220,13 @@ impl fmt::Display for Config {
         if !names.is_empty() {
             write!(f, "clusters {}, ", names.join(" "))?;
         }
+        let miss_weight = weights.miss_weight;
+        let miss_weight = miss_weight.map_or("learnt".to_string(), |weight| weight.to_string());
         write!(
             f,
             "pool {pool}: {} ranks of {rank_capacity_blocks} blocks of {block_bytes} bytes, decides after \
-             {decide_after_bytes} bytes or {decide_after_idle_ms} ms, miss weight {}, {} tokens/s, {} s in flight",
+             {decide_after_bytes} bytes or {decide_after_idle_ms} ms, miss weight {miss_weight}, {} tokens/s, {} s in flight",
             self.ranks.len(),
-            weights.miss_weight,
             weights.prefill_tokens_per_second,
             weights.in_flight_seconds,
         )
@@ -283,6 +289,7 @@ impl TryFrom<RawConfig> for Config {
                 "2 to 10000 milliseconds",
             ),
             block_bytes: usize::try_from(block_bytes).unwrap_or(usize::MAX),
+            rank_capacity_tokens: capacity_tokens,
             rank_capacity_blocks: 0,
             weights: check.weights(&raw),
         };

@@ -1,13 +1,33 @@
 //! What answering a request on a rank is expected to cost, in seconds.
 //!
-//! `cost = (queued + w * uncached) / R + a * in_flight`. A miss weighs more than queued work (`w > 1`) because
-//! it costs everyone after it too: a second copy of a prefix evicts something else from a cache.
+//! `cost = (queued + w * uncached + h * held) / R + a * in_flight`. A miss weighs more than queued work (`w > 1`) as far as it
+//! costs everyone after it, too ([`MissWeight`](crate::MissWeight)). What running sequences hold (`held`) slows each step
+//! down, keeps others from being let in once the cache is full, and will drive out what the cache holds beside them.
+
+/// What a token of a prompt that runs weighs, against one to prefill. Replays have a flat optimum from 0.05 to 0.2; without
+/// it four long prompts can meet on a rank whose cache has room for three.
+const HELD_WEIGHT: f64 = 0.1;
+
+/// What a rank has and would get, as the cost sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Work {
+    /// Tokens before this request that wait for their prefill.
+    pub queued_tokens: u64,
+    /// Tokens of this request that the rank does not hold.
+    pub uncached_tokens: u64,
+    /// How much an uncached token weighs.
+    pub miss_weight: f64,
+    /// Tokens of the prompts in flight.
+    pub held_tokens: u64,
+    /// Requests in flight.
+    pub in_flight: u32,
+}
 
 /// The weights of the cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CostWeights {
-    /// `w`: how much more than a queued token an uncached token of this request weighs.
-    pub miss_weight: f64,
+    /// `w`, where it is fixed: how much more than a queued token an uncached token of this request weighs.
+    pub miss_weight: Option<f64>,
     /// `R`: tokens a rank prefills in a second.
     pub prefill_tokens_per_second: f64,
     /// `a`: seconds that each request in flight on a rank adds.
@@ -21,6 +41,8 @@ pub struct Cost {
     pub queue_seconds: f64,
     /// Prefill of what the rank does not hold, times the miss weight.
     pub miss_seconds: f64,
+    /// What the room that running sequences take costs.
+    pub held_seconds: f64,
     /// What sharing steps with the requests in flight costs.
     pub in_flight_seconds: f64,
 }
@@ -29,19 +51,20 @@ impl Cost {
     /// The sum that ranks are compared by.
     #[must_use]
     pub fn total_seconds(&self) -> f64 {
-        self.queue_seconds + self.miss_seconds + self.in_flight_seconds
+        self.queue_seconds + self.miss_seconds + self.held_seconds + self.in_flight_seconds
     }
 }
 
 impl CostWeights {
-    /// Prices a request with `uncached_tokens` on a rank with the given load.
+    /// Prices a request on a rank.
     #[must_use]
-    pub fn cost(&self, queued_tokens: u64, uncached_tokens: u64, in_flight: u32) -> Cost {
+    pub fn cost(&self, work: &Work) -> Cost {
         let rate = self.prefill_tokens_per_second;
         Cost {
-            queue_seconds: seconds(queued_tokens, rate),
-            miss_seconds: self.miss_weight * seconds(uncached_tokens, rate),
-            in_flight_seconds: self.in_flight_seconds * f64::from(in_flight),
+            queue_seconds: seconds(work.queued_tokens, rate),
+            miss_seconds: work.miss_weight * seconds(work.uncached_tokens, rate),
+            held_seconds: HELD_WEIGHT * seconds(work.held_tokens, rate),
+            in_flight_seconds: self.in_flight_seconds * f64::from(work.in_flight),
         }
     }
 }
@@ -56,19 +79,27 @@ fn seconds(tokens: u64, tokens_per_second: f64) -> f64 {
 mod tests {
     use super::*;
 
+    const WEIGHTS: CostWeights = CostWeights {
+        miss_weight: None,
+        prefill_tokens_per_second: 10_000.0,
+        in_flight_seconds: 0.01,
+    };
+
     #[test]
     fn the_cost_is_the_formula_worked_out_by_hand() {
-        let weights = CostWeights {
+        let cost = WEIGHTS.cost(&Work {
+            queued_tokens: 5_000,
+            uncached_tokens: 2_000,
             miss_weight: 3.0,
-            prefill_tokens_per_second: 10_000.0,
-            in_flight_seconds: 0.01,
-        };
-        let cost = weights.cost(5_000, 2_000, 4);
+            held_tokens: 30_000,
+            in_flight: 4,
+        });
         for (given, expected) in [
             (cost.queue_seconds, 0.5),
             (cost.miss_seconds, 0.6),
+            (cost.held_seconds, 0.3),
             (cost.in_flight_seconds, 0.04),
-            (cost.total_seconds(), 1.14),
+            (cost.total_seconds(), 1.44),
         ] {
             assert!(
                 (given - expected).abs() < 1e-12,
@@ -79,20 +110,43 @@ mod tests {
 
     #[test]
     fn every_part_of_the_load_makes_a_rank_dearer() {
-        let weights = CostWeights {
-            miss_weight: 3.0,
-            prefill_tokens_per_second: 20_000.0,
-            in_flight_seconds: 0.01,
-        };
-        let total =
-            |queued, uncached, in_flight| weights.cost(queued, uncached, in_flight).total_seconds();
-        assert_eq!(total(0, 0, 0), 0.0);
-        for (queued, uncached, in_flight) in [(0, 0, 0), (9, 100, 1), (1 << 40, 1 << 30, 5000)] {
-            let here = total(queued, uncached, in_flight);
-            assert!(total(queued + 1, uncached, in_flight) >= here);
-            assert!(total(queued, uncached + 1, in_flight) >= here);
-            assert!(total(queued, uncached, in_flight + 1) > here);
+        let total = |work: &Work| WEIGHTS.cost(work).total_seconds();
+        assert_eq!(total(&Work::default()), 0.0);
+        for (tokens, in_flight) in [(0, 0), (100, 1), (1 << 30, 5000)] {
+            let work = Work {
+                queued_tokens: tokens,
+                uncached_tokens: tokens,
+                miss_weight: 1.0,
+                held_tokens: tokens,
+                in_flight,
+            };
+            let more = [
+                Work {
+                    queued_tokens: tokens + 1,
+                    ..work
+                },
+                Work {
+                    uncached_tokens: tokens + 1,
+                    ..work
+                },
+                Work {
+                    held_tokens: tokens + 1,
+                    ..work
+                },
+                Work {
+                    in_flight: in_flight + 1,
+                    ..work
+                },
+            ];
+            assert!(more.iter().all(|more| total(more) > total(&work)));
         }
-        assert!(total(u64::MAX, u64::MAX, u32::MAX).is_finite());
+        let most = Work {
+            queued_tokens: u64::MAX,
+            uncached_tokens: u64::MAX,
+            miss_weight: 20.0,
+            held_tokens: u64::MAX,
+            in_flight: u32::MAX,
+        };
+        assert!(total(&most).is_finite());
     }
 }

@@ -179,7 +179,7 @@ mod tests {
                 config.weights().miss_weight,
                 config.weights().in_flight_seconds
             ),
-            (2.0, 0.0025)
+            (Some(2.0), 0.0025)
         );
     }
 

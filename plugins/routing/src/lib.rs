@@ -29,6 +29,7 @@ mod json;
 mod load;
 mod membership;
 mod metrics_page;
+mod miss_weight;
 mod peer_loads;
 mod peers;
 mod pick;
@@ -54,7 +55,7 @@ mod wire;
 pub use block_stream::{BlockStream, RawBlock};
 pub use config::{Config, RawConfig};
 pub use config_error::{ConfigError, ConfigErrors};
-pub use cost::{Cost, CostWeights};
+pub use cost::{Cost, CostWeights, Work};
 pub use endpoint::Endpoint;
 pub use endpoint_dump::{DumpError, EndpointDump, EndpointTable, FoundEndpoint, query_escape};
 pub use exchange::{Decidable, Due, Exchanges, Limits, ReadToEnd};
@@ -68,6 +69,7 @@ pub use json::{Event, JsonError, JsonScanner};
 pub use load::{Charge, LoadTable, RankLoad};
 pub use membership::{Condition, Member, Membership, MembershipError};
 pub use metrics_page::MetricsPage;
+pub use miss_weight::MissWeight;
 pub use peers::{
     BEAT_MS, Heard, LEASE_MS, News, Office, Peers, RankKey, Sent, SentBlock, SentBlocks,
     SharedMemory, Span, Stored, Totals,

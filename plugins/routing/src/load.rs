@@ -9,6 +9,7 @@ use crate::RankId;
 pub struct Charge {
     rank: RankId,
     queued_tokens: u64,
+    held_tokens: u64,
 }
 
 impl Charge {
@@ -30,6 +31,8 @@ impl Charge {
 pub struct RankLoad {
     /// Tokens whose first response byte has not come yet.
     pub queued_tokens: u64,
+    /// Tokens of the prompts whose stream has not ended.
+    pub held_tokens: u64,
     /// Requests whose stream has not ended.
     pub in_flight: u32,
 }
@@ -38,6 +41,7 @@ impl RankLoad {
     pub(crate) fn plus(self, other: Self) -> Self {
         Self {
             queued_tokens: self.queued_tokens.saturating_add(other.queued_tokens),
+            held_tokens: self.held_tokens.saturating_add(other.held_tokens),
             in_flight: self.in_flight.saturating_add(other.in_flight),
         }
     }
@@ -45,6 +49,7 @@ impl RankLoad {
     fn minus(self, other: Self) -> Self {
         Self {
             queued_tokens: self.queued_tokens.saturating_sub(other.queued_tokens),
+            held_tokens: self.held_tokens.saturating_sub(other.held_tokens),
             in_flight: self.in_flight.saturating_sub(other.in_flight),
         }
     }
@@ -68,10 +73,11 @@ impl LoadTable {
         self.others.resize(count, RankLoad::default());
     }
 
-    /// Counts a request with `queued_tokens` left to prefill on `rank`.
-    pub fn charge(&mut self, rank: RankId, queued_tokens: u64) -> Charge {
+    /// Counts a request with a prompt of `held_tokens`, of which `queued_tokens` are left to prefill on `rank`.
+    pub fn charge(&mut self, rank: RankId, queued_tokens: u64, held_tokens: u64) -> Charge {
         let added = RankLoad {
             queued_tokens,
+            held_tokens,
             in_flight: 1,
         };
         if let Some(load) = self.own.get_mut(rank.index()) {
@@ -80,6 +86,7 @@ impl LoadTable {
         Charge {
             rank,
             queued_tokens,
+            held_tokens,
         }
     }
 
@@ -90,7 +97,7 @@ impl LoadTable {
             charge.rank,
             RankLoad {
                 queued_tokens,
-                in_flight: 0,
+                ..RankLoad::default()
             },
         );
         queued_tokens
@@ -101,9 +108,11 @@ impl LoadTable {
         let Charge {
             rank,
             queued_tokens,
+            held_tokens,
         } = charge;
         let ended = RankLoad {
             queued_tokens,
+            held_tokens,
             in_flight: 1,
         };
         self.take_off(rank, ended);
@@ -141,8 +150,10 @@ impl LoadTable {
 mod tests {
     use super::*;
 
+    /// Each request of these tests has a prompt of 1,000 tokens.
     fn of(loads: &LoadTable, rank: RankId) -> (u64, u32) {
         let load = loads.total(rank);
+        assert_eq!(load.held_tokens, 1000 * u64::from(load.in_flight));
         (load.queued_tokens, load.in_flight)
     }
 
@@ -151,8 +162,8 @@ mod tests {
         let mut loads = LoadTable::default();
         loads.grow(2);
         let rank = RankId(1);
-        let mut first = loads.charge(rank, 700);
-        let second = loads.charge(rank, 50);
+        let mut first = loads.charge(rank, 700, 1000);
+        let second = loads.charge(rank, 50, 1000);
         assert_eq!(of(&loads, rank), (750, 2));
         assert_eq!(loads.first_byte(&mut first), 700);
         assert_eq!(loads.first_byte(&mut first), 0);
@@ -166,7 +177,7 @@ mod tests {
     fn a_stream_that_ends_before_its_first_byte_frees_both_counts() {
         let mut loads = LoadTable::default();
         loads.grow(1);
-        let charge = loads.charge(RankId(0), 70);
+        let charge = loads.charge(RankId(0), 70, 1000);
         assert_eq!((charge.rank(), charge.queued_tokens()), (RankId(0), 70));
         assert_eq!(loads.end(charge), 70);
         assert_eq!(of(&loads, RankId(0)), (0, 0));
@@ -176,7 +187,7 @@ mod tests {
     fn growing_keeps_the_load_and_never_shrinks() {
         let mut loads = LoadTable::default();
         loads.grow(2);
-        let charge = loads.charge(RankId(1), 5);
+        let charge = loads.charge(RankId(1), 5, 1000);
         loads.grow(9);
         loads.grow(1);
         assert_eq!(of(&loads, RankId(1)), (5, 1));
@@ -189,8 +200,8 @@ mod tests {
         let mut loads = LoadTable::default();
         loads.grow(1);
         let (first, second) = (
-            loads.charge(RankId(0), u64::MAX),
-            loads.charge(RankId(0), 5),
+            loads.charge(RankId(0), u64::MAX, 1000),
+            loads.charge(RankId(0), 5, 1000),
         );
         assert_eq!(of(&loads, RankId(0)).0, u64::MAX);
         loads.end(first);
@@ -202,7 +213,7 @@ mod tests {
     fn an_unknown_rank_carries_nothing() {
         let mut loads = LoadTable::default();
         loads.grow(3);
-        let charge = loads.charge(RankId(3), 10);
+        let charge = loads.charge(RankId(3), 10, 1000);
         assert_eq!(of(&loads, RankId(3)), (0, 0));
         assert_eq!(loads.end(charge), 10);
         assert_eq!(of(&loads, RankId(3)), (0, 0));
@@ -213,10 +224,11 @@ mod tests {
         let mut loads = LoadTable::default();
         loads.grow(2);
         let rank = RankId(1);
-        let charge = loads.charge(rank, 70);
+        let charge = loads.charge(rank, 70, 1000);
         for (others, expected) in [((500, 3), (570, 4)), ((0, 1), (70, 2)), ((0, 0), (70, 1))] {
             let load = RankLoad {
                 queued_tokens: others.0,
+                held_tokens: 1000 * u64::from(others.1),
                 in_flight: others.1,
             };
             loads.set_others(rank, load);

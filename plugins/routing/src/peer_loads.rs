@@ -52,6 +52,7 @@ mod tests {
     fn load(queued_tokens: u64, in_flight: u32) -> RankLoad {
         RankLoad {
             queued_tokens,
+            held_tokens: 3 * queued_tokens,
             in_flight,
         }
     }

@@ -19,7 +19,7 @@ mod peer;
 mod segment;
 mod shared_memory;
 
-use crate::Spell;
+use crate::{RankLoad, Spell};
 
 pub use lease::{BEAT_MS, LEASE_MS};
 pub use news::{News, RankKey, Sent, SentBlock, SentBlocks, Span, Totals};
@@ -214,8 +214,8 @@ impl Peers {
     }
 
     /// What this VM has on a rank from now on.
-    pub fn load(&mut self, key: RankKey, queued_tokens: u64, in_flight: u32) {
-        self.outbox.load(key, queued_tokens, in_flight);
+    pub fn load(&mut self, key: RankKey, load: RankLoad) {
+        self.outbox.load(key, load);
     }
 
     /// A prompt went to a rank that was picked at `at_ms`.

@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     Admission, BodyEnd, Candidate, Charge, Config, Cost, HealthTable, LoadTable, Membership,
-    Patience, PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, Sent, SentBlock, Standing,
-    best_first, hash_bytes,
+    MissWeight, Patience, PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, Sent, SentBlock,
+    Standing, Work, best_first, hash_bytes,
 };
 
 use crate::peer_loads::PeerLoads;
@@ -73,6 +73,7 @@ pub struct Pool {
     health: HealthTable,
     patience: Patience,
     reported: Reported,
+    miss_weight: MissWeight,
     depths: Vec<u32>,
 }
 
@@ -90,6 +91,7 @@ impl Pool {
             health: HealthTable::default(),
             patience: Patience::default(),
             reported: Reported::default(),
+            miss_weight: MissWeight::default(),
             depths: Vec::new(),
         };
         pool.list(&Membership::from_static(pool.config.ranks()));
@@ -159,7 +161,9 @@ impl Pool {
             blocks.iter().map(|block| block.chain_hash),
             &mut self.depths,
         );
-        let candidates = self.candidates(prompt, now_ms);
+        let destinations = self.destinations(now_ms);
+        self.note_busy(&destinations, now_ms);
+        let candidates = self.candidates(prompt, &destinations);
         let order = best_first(&candidates, prompt.map_or(seed, |prompt| prompt.anchor));
         let best = *order.first()?;
         let matched_tokens = self.matched_tokens(prompt, best);
@@ -168,7 +172,7 @@ impl Pool {
         let new_block = self.new_block(prompt, best);
         let sent = self.remember(best, prompt);
         let queued_tokens = prompt_tokens.saturating_sub(matched_tokens);
-        let charge = self.loads.charge(best, queued_tokens);
+        let charge = self.loads.charge(best, queued_tokens, prompt_tokens);
         self.reported.note_load(best, self.loads.total(best));
         Some(Pick {
             ranks: order
@@ -221,14 +225,13 @@ impl Pool {
         let hashes = blocks.iter().map(|block| block.chain_hash);
         self.index.match_depths(hashes, &mut self.depths);
         let matched_tokens = self.matched_tokens(prompt, rank);
-        let uncached = prompt
-            .map_or(0, Prompt::tokens)
-            .saturating_sub(matched_tokens);
+        let prompt_tokens = prompt.map_or(0, Prompt::tokens);
+        let uncached = prompt_tokens.saturating_sub(matched_tokens);
         let new_block = self.new_block(prompt, rank);
         let sent = self.remember(rank, prompt);
         let queued_tokens = if still_queued { uncached } else { 0 };
         Some(Moved {
-            charge: self.loads.charge(rank, queued_tokens),
+            charge: self.loads.charge(rank, queued_tokens, prompt_tokens),
             sent,
             new_block,
         })
@@ -268,6 +271,9 @@ impl Pool {
     fn remember(&mut self, rank: RankId, prompt: Option<&Prompt>) -> Sent {
         let mut blocks = prompt.map_or(Vec::new(), |prompt| self.sent_blocks(prompt));
         let inserted = self.index.insert(rank, &blocks);
+        let capacity = self.index.capacity_blocks();
+        self.miss_weight
+            .note_uses(inserted.old_blocks, inserted.blocks, capacity);
         blocks.drain(..inserted.young.min(blocks.len()));
         Sent {
             blocks,
@@ -292,8 +298,7 @@ impl Pool {
 
     /// The ranks that may be picked, priced. Loads that ranks report count only where all of them have reported:
     /// a rank of which less is known must not look idle. Cost: two passes over the ranks.
-    fn candidates(&self, prompt: Option<&Prompt>, now_ms: u64) -> Vec<Candidate> {
-        let destinations = self.destinations(now_ms);
+    fn candidates(&self, prompt: Option<&Prompt>, destinations: &[Destination]) -> Vec<Candidate> {
         let admission = Admission::of(destinations.iter().map(|d| (d.standing, d.load.in_flight)));
         let takes = |d: &&Destination| admission.takes(d.standing, d.load.in_flight);
         let admitted = || destinations.iter().filter(takes);
@@ -323,14 +328,31 @@ impl Pool {
         self.seats.destinations().map(destination).collect()
     }
 
+    fn note_busy(&mut self, destinations: &[Destination], now_ms: u64) {
+        let is_busy = |d: &&Destination| d.load.queued_tokens > 0;
+        let busy = destinations.iter().filter(is_busy).count();
+        self.miss_weight.note_busy(busy, destinations.len(), now_ms);
+    }
+
     fn cost(&self, prompt: Option<&Prompt>, rank: RankId, load: RankLoad, foreign: u32) -> Cost {
         let tokens = prompt.map_or(0, Prompt::tokens);
-        let uncached = tokens.saturating_sub(self.matched_tokens(prompt, rank));
-        self.config.weights().cost(
-            load.queued_tokens,
-            uncached,
-            load.in_flight.saturating_add(foreign),
-        )
+        let weights = self.config.weights();
+        let miss_weight = || {
+            self.miss_weight
+                .on(load.held_tokens, self.capacity_tokens(rank))
+        };
+        weights.cost(&Work {
+            queued_tokens: load.queued_tokens,
+            uncached_tokens: tokens.saturating_sub(self.matched_tokens(prompt, rank)),
+            miss_weight: weights.miss_weight.unwrap_or_else(miss_weight),
+            held_tokens: load.held_tokens,
+            in_flight: load.in_flight.saturating_add(foreign),
+        })
+    }
+
+    fn capacity_tokens(&self, rank: RankId) -> u64 {
+        let reported = self.reported.capacity_tokens(rank);
+        reported.unwrap_or(self.config.rank_capacity_tokens())
     }
 
     fn matched_tokens(&self, prompt: Option<&Prompt>, rank: RankId) -> u64 {
@@ -362,9 +384,7 @@ impl Pool {
     fn set_capacities(&mut self) {
         let places = u16::try_from(self.seats.len()).unwrap_or(u16::MAX);
         for rank in (0..places).map(RankId) {
-            let reported = self.reported.capacity_tokens(rank);
-            let blocks = reported.map(|tokens| self.config.blocks_of(tokens));
-            let blocks = blocks.unwrap_or(self.config.rank_capacity_blocks());
+            let blocks = self.config.blocks_of(self.capacity_tokens(rank));
             self.index.set_capacity(rank, blocks);
         }
     }

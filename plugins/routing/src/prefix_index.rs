@@ -28,12 +28,19 @@ const TOLD_SHARE: usize = 2;
 #[derive(Clone, Copy, Debug, Default)]
 struct RankClock {
     inserted: u32,
+    /// What was inserted since it was cold, up to its capacity.
+    filled: u32,
     capacity: u32,
     /// How often the rank was forgotten.
     life: u16,
 }
 
 impl RankClock {
+    fn go_on(&mut self, blocks: u32) {
+        self.inserted = self.inserted.wrapping_add(blocks);
+        self.filled = self.filled.saturating_add(blocks).min(self.capacity);
+    }
+
     /// Blocks that can still come to the rank before it loses this one; 0 when it is lost.
     fn youth(self, holder: &Holder) -> u32 {
         if holder.life != self.life {
@@ -59,6 +66,10 @@ pub struct Inserted {
     pub young: usize,
     /// How much older it made the rank's other blocks: blocks of the size that capacities are counted in.
     pub aged_blocks: u32,
+    /// How many of its blocks, in that size, the rank had been sent long ago: they were in the older half of a full cache.
+    pub old_blocks: u64,
+    /// Its length in that size.
+    pub blocks: u64,
 }
 
 /// The index of one pool.
@@ -94,6 +105,7 @@ impl PrefixIndex {
     pub fn forget(&mut self, rank: RankId) {
         if let Some(clock) = self.clocks.get_mut(rank.index()) {
             clock.life = clock.life.wrapping_add(1);
+            clock.filled = 0;
         }
     }
 
@@ -151,9 +163,10 @@ impl PrefixIndex {
         };
         let young = reused.young(clock.capacity);
         let aged_blocks = fresh.saturating_add(reused.aged_blocks(young, clock.capacity));
+        let old_blocks = reused.old_blocks(young, &clock);
         let now = clock.inserted.wrapping_add(aged_blocks);
         if let Some(clock) = self.clocks.get_mut(rank.index()) {
-            clock.inserted = now;
+            clock.go_on(aged_blocks);
         }
         let fitting = blocks
             .iter()
@@ -169,7 +182,12 @@ impl PrefixIndex {
             self.slots.touch(block.chain_hash, holder, &self.clocks);
         }
         (held.len()..blocks.len()).for_each(|_| self.slots.sweep(&self.clocks));
-        Inserted { young, aged_blocks }
+        Inserted {
+            young,
+            aged_blocks,
+            old_blocks,
+            blocks: span(blocks).into(),
+        }
     }
 
     /// Another worker sent these blocks to `rank`, which made its other blocks older by `aged_blocks`.
@@ -179,7 +197,7 @@ impl PrefixIndex {
         let Some(clock) = self.clocks.get_mut(rank.index()) else {
             return;
         };
-        clock.inserted = clock.inserted.wrapping_add(aged_blocks);
+        clock.go_on(aged_blocks);
         let holder = Holder {
             rank: rank.0,
             life: clock.life,
@@ -212,6 +230,13 @@ impl PrefixIndex {
                 self.slots.sweep(&self.clocks);
             }
         }
+    }
+
+    /// Blocks that all ranks together have room for.
+    #[must_use]
+    pub fn capacity_blocks(&self) -> u64 {
+        let capacities = self.clocks.iter().map(|clock| u64::from(clock.capacity));
+        capacities.fold(0, u64::saturating_add)
     }
 
     /// Blocks in memory, dead ones included.
@@ -263,15 +288,32 @@ impl Reused<'_> {
             .count()
     }
 
-    /// How much older those that are used again, behind the young ones, make a block of any age on average.
-    fn aged_blocks(&self, young: usize, capacity: u32) -> u32 {
+    /// The blocks behind the young ones: how much younger each becomes, and its size.
+    fn older(&self, young: usize) -> impl Iterator<Item = (u32, u64)> {
         let starts = self.blocks.iter().map(|block| block.start);
         let ends = starts.clone().skip(1).chain([end(self.blocks)]);
         let sizes = starts
             .zip(ends)
-            .map(|(start, end)| end.saturating_sub(start));
-        let ages = self.gains().zip(sizes).skip(young);
-        let passed = ages.map(|(gain, size)| u64::from(gain).saturating_mul(size.into()));
+            .map(|(start, end)| end.saturating_sub(start).into());
+        self.gains().zip(sizes).skip(young)
+    }
+
+    /// How many lay in the older half of a full cache. In one that is not full nothing is about to go.
+    fn old_blocks(&self, young: usize, clock: &RankClock) -> u64 {
+        if clock.filled < clock.capacity {
+            return 0;
+        }
+        let old = self
+            .older(young)
+            .filter(|(gain, _)| *gain > clock.capacity / 2);
+        old.fold(0, |sum, (_, size)| sum.saturating_add(size))
+    }
+
+    /// How much older those that are used again, behind the young ones, make a block of any age on average.
+    fn aged_blocks(&self, young: usize, capacity: u32) -> u32 {
+        let passed = self
+            .older(young)
+            .map(|(gain, size)| size.saturating_mul(gain.into()));
         let passed = passed.fold(0, u64::saturating_add);
         let share = passed.checked_div(capacity.into()).unwrap_or(0);
         u32::try_from(share).unwrap_or(u32::MAX)

@@ -143,7 +143,7 @@ fn settings_in_a_name_are_those_of_the_configuration() {
     let config = ours.pool.config();
     assert_eq!(
         (config.weights().miss_weight, config.scrape_interval_ms()),
-        (5.5, 200)
+        (Some(5.5), 200)
     );
     for wrong in [
         "ours:missWeight",

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 ///
 /// Blocks are those of the trace; a peer with smaller blocks holds all or none of the small ones inside a trace's block.
 /// A touch costs O(1) on average beside the walk over the ranks that share the block.
-pub(super) struct Holders {
+pub(crate) struct Holders {
     by_block: HashMap<u64, Vec<Holder>>,
     /// By rank, oldest first: (touch, block). A block touched again leaves its older entries behind.
     touches: Vec<VecDeque<(u64, u64)>>,
@@ -17,16 +17,16 @@ pub(super) struct Holders {
 
 /// A rank that holds a block.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Holder {
+pub(crate) struct Holder {
     /// The rank.
-    pub(super) rank: usize,
+    pub(crate) rank: usize,
     /// Its last touch of the block; grows with each touch of any rank.
-    pub(super) touched: u64,
+    pub(crate) touched: u64,
 }
 
 impl Holders {
     /// Nothing held; each rank may hold `capacity` blocks.
-    pub(super) fn new(ranks: usize, capacity: usize) -> Self {
+    pub(crate) fn new(ranks: usize, capacity: usize) -> Self {
         let touches = vec![VecDeque::new(); ranks];
         Self {
             by_block: HashMap::new(),
@@ -38,12 +38,12 @@ impl Holders {
     }
 
     /// The ranks that hold a block.
-    pub(super) fn of(&self, block: u64) -> &[Holder] {
+    pub(crate) fn of(&self, block: u64) -> &[Holder] {
         self.by_block.get(&block).map_or(&[], Vec::as_slice)
     }
 
     /// A rank gets a block or uses it again; what is then too much for it goes.
-    pub(super) fn touch(&mut self, rank: usize, block: u64) {
+    pub(crate) fn touch(&mut self, rank: usize, block: u64) {
         self.clock += 1;
         let touched = self.clock;
         let holders = self.by_block.entry(block).or_default();
@@ -60,20 +60,42 @@ impl Holders {
     }
 
     /// Touches a prompt's blocks, first block first: the first block is then the first to go.
-    pub(super) fn touch_all(&mut self, rank: usize, blocks: &[u64]) {
+    pub(crate) fn touch_all(&mut self, rank: usize, blocks: &[u64]) {
         blocks.iter().for_each(|&block| self.touch(rank, block));
     }
 
     /// Touches a prompt's blocks, last block first, as an engine frees them: the last block is the first to go.
-    pub(super) fn touch_all_tail_first(&mut self, rank: usize, blocks: &[u64]) {
+    pub(crate) fn touch_all_tail_first(&mut self, rank: usize, blocks: &[u64]) {
         blocks
             .iter()
             .rev()
             .for_each(|&block| self.touch(rank, block));
     }
 
+    /// How many of these blocks, which a rank holds, are in the older half of those that it holds.
+    pub(crate) fn old(&self, rank: usize, blocks: &[u64]) -> usize {
+        let touches = &self.touches[rank];
+        let half = self.sizes[rank] / 2;
+        // Entries made void lie among the others evenly enough.
+        let place = touches
+            .len()
+            .saturating_sub(half * touches.len() / self.sizes[rank].max(1));
+        if self.sizes[rank] * 10 < self.capacity * 9 {
+            return 0;
+        }
+        let Some((limit, _)) = touches.get(place) else {
+            return 0;
+        };
+        let is_old = |block: &&u64| {
+            self.of(**block)
+                .iter()
+                .any(|h| h.rank == rank && h.touched < *limit)
+        };
+        blocks.iter().filter(is_old).count()
+    }
+
     /// Lets the longest unused blocks of a rank go until it holds no more than `capacity`.
-    pub(super) fn trim(&mut self, rank: usize, capacity: usize) {
+    pub(crate) fn trim(&mut self, rank: usize, capacity: usize) {
         while self.sizes[rank] > capacity {
             let Some((touched, block)) = self.touches[rank].pop_front() else {
                 return;
@@ -85,7 +107,7 @@ impl Holders {
     }
 
     /// By rank, how many blocks from the first on it holds without a gap.
-    pub(super) fn unbroken(&self, blocks: &[u64]) -> Vec<usize> {
+    pub(crate) fn unbroken(&self, blocks: &[u64]) -> Vec<usize> {
         let mut depths = vec![0; self.sizes.len()];
         for (depth, &block) in blocks.iter().enumerate() {
             let mut goes_on = false;
@@ -103,7 +125,7 @@ impl Holders {
     }
 
     /// By rank, how many blocks it holds before the first that no rank holds; gaps of its own do not stop the count.
-    pub(super) fn with_gaps(&self, blocks: &[u64]) -> Vec<usize> {
+    pub(crate) fn with_gaps(&self, blocks: &[u64]) -> Vec<usize> {
         let mut counts = vec![0; self.sizes.len()];
         let held = blocks
             .iter()
@@ -114,7 +136,7 @@ impl Holders {
     }
 
     /// How many blocks from the first on are held by any rank, and the holders of the last of them.
-    pub(super) fn deepest(&self, blocks: &[u64]) -> (usize, &[Holder]) {
+    pub(crate) fn deepest(&self, blocks: &[u64]) -> (usize, &[Holder]) {
         let held = blocks
             .iter()
             .map(|&block| self.of(block))

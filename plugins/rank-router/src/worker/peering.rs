@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use routing::{BEAT_MS, Heard, News, RankLoad};
+use routing::{BEAT_MS, Heard, News};
 
 use super::{SharedPool, Worker};
 use crate::host;
@@ -237,17 +237,7 @@ impl Ears<'_> {
         };
         let (pool, now_ms) = (&mut shared.pool, self.now_us / 1000);
         match news {
-            News::Load {
-                queued_tokens,
-                in_flight,
-                ..
-            } => {
-                let load = RankLoad {
-                    queued_tokens,
-                    in_flight,
-                };
-                pool.heard_load(slot, key.rank, load);
-            }
+            News::Load { load, .. } => pool.heard_load(slot, key.rank, load),
             News::Prompt {
                 at_ms,
                 aged_blocks,

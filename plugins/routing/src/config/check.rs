@@ -2,9 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{
-    Config, IN_FLIGHT_COST_MS, MAX_RANKS, MISS_WEIGHT, POOL, PREFILL_TOKENS_PER_SECOND, RawConfig,
-};
+use super::{Config, IN_FLIGHT_COST_MS, MAX_RANKS, POOL, PREFILL_TOKENS_PER_SECOND, RawConfig};
 use crate::{ConfigError, ConfigErrors, CostWeights, Glob, RankRange};
 
 /// Globs that one pool may have: a cluster for each of its ports, in a few namespaces.
@@ -59,7 +57,9 @@ impl Check {
             );
         }
         CostWeights {
-            miss_weight: self.positive("missWeight", raw.miss_weight, MISS_WEIGHT),
+            miss_weight: raw
+                .miss_weight
+                .map(|weight| self.positive("missWeight", Some(weight), weight)),
             prefill_tokens_per_second: self.positive(
                 "prefillTokensPerSecond",
                 raw.prefill_tokens_per_second,

@@ -36,7 +36,7 @@ fn ranks_alone_are_a_configuration_and_the_rest_has_defaults() {
         (256, 7812, 1_000_000)
     );
     let weights = CostWeights {
-        miss_weight: 3.0,
+        miss_weight: None,
         prefill_tokens_per_second: 20_000.0,
         in_flight_seconds: 0.01,
     };
@@ -63,7 +63,7 @@ fn every_field_is_taken_over() {
         (128, 100)
     );
     let weights = CostWeights {
-        miss_weight: 2.0,
+        miss_weight: Some(2.0),
         prefill_tokens_per_second: 1000.0,
         in_flight_seconds: 0.0,
     };
@@ -253,7 +253,7 @@ fn an_unknown_field_and_a_wrong_type_are_refused() {
 #[test]
 fn what_is_in_force_is_told_in_one_line() {
     let config = Config::try_from(raw(r#"{"ranks":["10.0.0.7:8000-8007"]}"#)).unwrap();
-    let expected = "pool default: 8 ranks of 7812 blocks of 256 bytes, decides after 786432 bytes or 50 ms, miss weight 3, \
+    let expected = "pool default: 8 ranks of 7812 blocks of 256 bytes, decides after 786432 bytes or 50 ms, miss weight learnt, \
                     20000 tokens/s, 0.01 s in flight";
     assert_eq!(config.to_string(), expected);
 }

@@ -1,7 +1,7 @@
 //! What VMs tell each other.
 
-use crate::Spell;
 use crate::wire::Wire;
+use crate::{RankLoad, Spell};
 
 /// A block of a prompt that went to a rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,10 +57,8 @@ pub enum News<'a> {
     Load {
         /// The rank.
         key: RankKey,
-        /// Tokens that wait for a first byte.
-        queued_tokens: u64,
-        /// Requests whose stream has not ended.
-        in_flight: u32,
+        /// What it has there.
+        load: RankLoad,
     },
     /// A prompt went to a rank; blocks before the first one given were there already and young.
     Prompt {
@@ -171,10 +169,11 @@ pub(crate) fn write_totals(bytes: &mut Vec<u8>, totals: Totals) {
 }
 
 /// Writes what a VM has on one rank.
-pub(crate) fn write_load(bytes: &mut Vec<u8>, key: RankKey, queued_tokens: u64, in_flight: u32) {
+pub(crate) fn write_load(bytes: &mut Vec<u8>, key: RankKey, load: RankLoad) {
     write_head(bytes, LOAD, key);
-    bytes.extend_from_slice(&queued_tokens.to_le_bytes());
-    bytes.extend_from_slice(&in_flight.to_le_bytes());
+    bytes.extend_from_slice(&load.queued_tokens.to_le_bytes());
+    bytes.extend_from_slice(&load.held_tokens.to_le_bytes());
+    bytes.extend_from_slice(&load.in_flight.to_le_bytes());
 }
 
 /// Writes that a prompt went to a rank; no more than [`BLOCKS_PER_EVENT`] blocks.
@@ -245,8 +244,11 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
         }),
         LOAD => News::Load {
             key: key(wire)?,
-            queued_tokens: tokens(wire)?,
-            in_flight: requests(wire)?,
+            load: RankLoad {
+                queued_tokens: tokens(wire)?,
+                held_tokens: tokens(wire)?,
+                in_flight: requests(wire)?,
+            },
         },
         PROMPT => News::Prompt {
             key: key(wire)?,
@@ -310,6 +312,14 @@ mod tests {
 
     const KEY: RankKey = RankKey { pool: 3, rank: 4 };
 
+    fn load(queued_tokens: u64, held_tokens: u64, in_flight: u32) -> RankLoad {
+        RankLoad {
+            queued_tokens,
+            held_tokens,
+            in_flight,
+        }
+    }
+
     fn written() -> Vec<u8> {
         let mut bytes = Vec::new();
         write_told(&mut bytes, 5_000_000);
@@ -319,7 +329,7 @@ mod tests {
             queued_tokens: 3,
         };
         write_totals(&mut bytes, totals);
-        write_load(&mut bytes, KEY, 700, 5);
+        write_load(&mut bytes, KEY, load(700, 9000, 5));
         let blocks = [(11, 0), (12, 1)].map(|(chain_hash, start)| SentBlock { chain_hash, start });
         write_prompt(&mut bytes, KEY, 900, 6, &blocks);
         let span = Span {
@@ -353,13 +363,10 @@ mod tests {
                 ),
                 News::Told { at_us } => format!("told {at_us}"),
                 News::Totals(t) => format!("{} {} {}", t.held, t.in_flight, t.queued_tokens),
-                News::Load {
-                    key,
-                    queued_tokens,
-                    in_flight,
-                } => {
-                    format!("{} {} {queued_tokens} {in_flight}", key.pool, key.rank)
-                }
+                News::Load { key, load } => format!(
+                    "{} {} {} {} {}",
+                    key.pool, key.rank, load.queued_tokens, load.held_tokens, load.in_flight
+                ),
                 News::Lost { key, new_block } => format!("{} lost {new_block}", key.rank),
                 News::Failed { code, span, .. } => {
                     format!("failed {code} {} {}", span.from_ms, span.to_ms)
@@ -377,7 +384,7 @@ mod tests {
     const ALL: [&str; 8] = [
         "told 5000000",
         "1 2 3",
-        "3 4 700 5",
+        "3 4 700 9000 5",
         "4 at 900 from 6 [(11, 0), (12, 1)]",
         "4 lost 11",
         "failed 2 1000 1030",
@@ -419,13 +426,14 @@ mod tests {
 
     #[test]
     fn counts_that_no_worker_has_are_not_read() {
-        for (tokens, requests, is_read) in [
-            (MOST_TOKENS, MOST_REQUESTS, true),
-            (MOST_TOKENS + 1, 1, false),
-            (1, MOST_REQUESTS + 1, false),
+        for (load, is_read) in [
+            (load(MOST_TOKENS, MOST_TOKENS, MOST_REQUESTS), true),
+            (load(MOST_TOKENS + 1, 1, 1), false),
+            (load(1, MOST_TOKENS + 1, 1), false),
+            (load(1, 1, MOST_REQUESTS + 1), false),
         ] {
             let mut bytes = Vec::new();
-            write_load(&mut bytes, KEY, tokens, requests);
+            write_load(&mut bytes, KEY, load);
             assert_eq!(read(&mut Wire(&bytes)).is_some(), is_read);
         }
     }

@@ -7,14 +7,7 @@ use super::news::{
 };
 use super::segment::{self, SEGMENT_BYTES, segment_key};
 use super::shared_memory::SharedMemory;
-use crate::Spell;
-
-/// What this VM has on a rank.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Load {
-    queued_tokens: u64,
-    in_flight: u32,
-}
+use crate::{RankLoad, Spell};
 
 /// The writing end of a ring; without a slot it only keeps what a snapshot needs.
 ///
@@ -30,7 +23,7 @@ pub(crate) struct Outbox {
     /// Closed segments that are not stored yet.
     full: Vec<(u64, Vec<u8>)>,
     is_dirty: bool,
-    loads: BTreeMap<RankKey, Load>,
+    loads: BTreeMap<RankKey, RankLoad>,
     totals: Totals,
     told_totals: Totals,
 }
@@ -88,19 +81,19 @@ impl Outbox {
     }
 
     /// What this VM has on a rank from now on.
-    pub(crate) fn load(&mut self, key: RankKey, queued_tokens: u64, in_flight: u32) {
-        let load = Load {
-            queued_tokens,
-            in_flight,
-        };
-        let before = if load == Load::default() {
+    pub(crate) fn load(&mut self, key: RankKey, load: RankLoad) {
+        let before = if load == RankLoad::default() {
             self.loads.remove(&key)
         } else {
             self.loads.insert(key, load)
         };
         self.count(before.unwrap_or_default(), load);
-        let (tokens, requests) = (queued_tokens.min(MOST_TOKENS), in_flight.min(MOST_REQUESTS));
-        self.append(|bytes| news::write_load(bytes, key, tokens, requests));
+        let told = RankLoad {
+            queued_tokens: load.queued_tokens.min(MOST_TOKENS),
+            held_tokens: load.held_tokens.min(MOST_TOKENS),
+            in_flight: load.in_flight.min(MOST_REQUESTS),
+        };
+        self.append(|bytes| news::write_load(bytes, key, told));
     }
 
     /// A prompt went to a rank.
@@ -164,7 +157,7 @@ impl Outbox {
         self.store(memory);
     }
 
-    fn count(&mut self, before: Load, after: Load) {
+    fn count(&mut self, before: RankLoad, after: RankLoad) {
         let totals = &mut self.totals;
         totals.in_flight = totals
             .in_flight
@@ -197,7 +190,7 @@ impl Outbox {
         segment::begin(&mut self.bytes, number, self.vm);
         news::write_totals(&mut self.bytes, self.totals);
         for (key, load) in &self.loads {
-            news::write_load(&mut self.bytes, *key, load.queued_tokens, load.in_flight);
+            news::write_load(&mut self.bytes, *key, *load);
         }
         segment::end_snapshot(&mut self.bytes);
         self.snapshot_end = self.bytes.len();

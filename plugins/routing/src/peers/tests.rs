@@ -118,12 +118,9 @@ impl Vm {
                 News::Totals(now) => {
                     totals.insert(slot, now);
                 }
-                News::Load {
-                    key,
-                    queued_tokens,
-                    in_flight,
-                } => {
-                    loads.insert((slot, key), (queued_tokens, in_flight));
+                News::Load { key, load } => {
+                    assert_eq!(load.held_tokens, 2 * load.queued_tokens);
+                    loads.insert((slot, key), (load.queued_tokens, load.in_flight));
                 }
                 News::Prompt { blocks, .. } => {
                     prompts.extend(blocks.iter().map(|block| block.chain_hash));
@@ -146,7 +143,12 @@ impl Vm {
     }
 
     fn load(&mut self, memory: &Memory, now_ms: u64, key: RankKey, load: (u64, u32)) {
-        self.peers.load(key, load.0, load.1);
+        let load = RankLoad {
+            queued_tokens: load.0,
+            held_tokens: 2 * load.0,
+            in_flight: load.1,
+        };
+        self.peers.load(key, load);
         self.peers.flush(&mut memory.clone(), now_ms * 1000);
     }
 

@@ -9,11 +9,17 @@ mod workers;
 /// Bytes of a block.
 const BLOCK: usize = 64;
 
+/// A miss weighs always the same, so that costs are those of one request.
 fn config(ranks: &[&str]) -> Config {
+    configured(ranks, Some(3.0))
+}
+
+fn configured(ranks: &[&str], miss_weight: Option<f64>) -> Config {
     Config::try_from(RawConfig {
         ranks: Some(ranks.iter().map(ToString::to_string).collect()),
         block_bytes: Some(64),
         rank_capacity_tokens: Some(16_384),
+        miss_weight,
         ..RawConfig::default()
     })
     .unwrap()
@@ -58,6 +64,61 @@ fn a_prompt_goes_where_its_start_went() {
         (Reason::PrefixHit, 640, 800)
     );
     assert_eq!(again.charge.queued_tokens(), 160);
+}
+
+#[test]
+fn while_others_idle_a_prompt_does_not_wait_for_its_twin() {
+    let mut pool = Pool::new(configured(&TWO_PODS, None));
+    let first = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
+    let twin = pool.pick(Some(&prompt("alice", 40)), 0, 1).unwrap();
+    assert_ne!(twin.ranks[0], first.ranks[0]);
+    assert_eq!(twin.matched_tokens, 0);
+}
+
+#[test]
+fn while_all_ranks_are_busy_a_prompt_waits_for_its_twin() {
+    let mut pool = Pool::new(configured(&TWO_PODS, None));
+    let mut names = (0..).map(|number| format!("guest {number}"));
+    let mut now_ms = 0;
+    // A minute in which the ranks always have something to prefill.
+    while now_ms < 60_000 {
+        let queued = |pool: &Pool, name: &str| pool.load(rank(name)).unwrap().0;
+        for name in [
+            "10.0.0.1:8000",
+            "10.0.0.1:8001",
+            "10.0.0.2:8000",
+            "10.0.0.2:8001",
+        ] {
+            while queued(&pool, name) < 640 {
+                pool.pick(Some(&prompt(&names.next().unwrap(), 40)), 0, now_ms)
+                    .unwrap();
+            }
+        }
+        now_ms += 1000;
+        pool.pick(Some(&prompt(&names.next().unwrap(), 1)), 0, now_ms)
+            .unwrap();
+    }
+    let first = pool.pick(Some(&prompt("alice", 40)), 0, now_ms).unwrap();
+    let twin = pool.pick(Some(&prompt("alice", 40)), 0, now_ms).unwrap();
+    assert_eq!((twin.ranks[0], twin.matched_tokens), (first.ranks[0], 640));
+}
+
+#[test]
+fn long_prompts_that_run_make_a_rank_dearer_though_their_prefill_is_over() {
+    let mut pool = pool(&["10.0.0.1:8000", "10.0.0.2:8000"]);
+    let mut long = pool.pick(Some(&prompt("alice", 400)), 0, 0).unwrap();
+    pool.first_byte(&mut long.charge);
+    let mut short = pool.pick(Some(&prompt("bob", 4)), 0, 0).unwrap();
+    pool.first_byte(&mut short.charge);
+    assert_ne!(short.ranks[0], long.ranks[0]);
+    // 6,400 and 64 tokens run. Without them both would cost the same, and the order of the prompt's start would decide.
+    for guest in 0..20 {
+        let pick = pool
+            .pick(Some(&prompt(&format!("guest {guest}"), 1)), 0, 0)
+            .unwrap();
+        assert_eq!(pick.ranks[0], short.ranks[0], "guest {guest}");
+        pool.end(pick.charge);
+    }
 }
 
 #[test]

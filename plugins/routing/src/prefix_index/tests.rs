@@ -105,6 +105,35 @@ fn using_an_old_block_again_makes_others_older_by_its_share_of_the_cache() {
     assert_eq!(index.clocks[0].inserted, 96);
 }
 
+#[test]
+fn uses_in_the_older_half_of_a_full_cache_are_counted() {
+    let mut index = index(100);
+    let early = sent(&(0..20).collect::<Vec<u64>>());
+    let filled = |index: &mut PrefixIndex, from: u64, count: u64| {
+        insert(index, A, &(from..from + count).collect::<Vec<u64>>());
+    };
+    index.insert(A, &early);
+    filled(&mut index, 1000, 79);
+    let before = index.insert(A, &early);
+    assert_eq!(
+        (before.old_blocks, before.blocks),
+        (0, 20),
+        "99 of 100 blocks: nothing goes"
+    );
+    filled(&mut index, 2000, 40);
+    assert_eq!(index.insert(A, &early).old_blocks, 0, "in the younger half");
+    filled(&mut index, 3000, 60);
+    assert_eq!(index.insert(A, &early).old_blocks, 20);
+    index.forget(A);
+    index.insert(A, &early);
+    filled(&mut index, 4000, 60);
+    assert_eq!(
+        index.insert(A, &early).old_blocks,
+        0,
+        "a cold cache has room"
+    );
+}
+
 /// Conversations that grow by some blocks a turn, dropped at times, through an index and through a cache that
 /// drops the least recently used block, the last of a prompt first. Gives the blocks that each matched.
 fn matched_by_index_and_by_cache(capacity: usize, sessions: u64, seed: u64) -> (u32, u32) {
@@ -113,7 +142,7 @@ fn matched_by_index_and_by_cache(capacity: usize, sessions: u64, seed: u64) -> (
     let mut lengths = vec![0u64; usize::try_from(sessions).unwrap()];
     let (mut by_index, mut by_cache) = (0, 0);
     let mut dice = seed;
-    for turn in 0..4000 {
+    for turn in 0..1200 {
         dice = crate::chain(dice, turn);
         let session = dice % sessions;
         let length = &mut lengths[usize::try_from(session).unwrap()];

@@ -2,10 +2,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::candidate;
-use crate::{Candidate, CostWeights, RankId, best_first};
+use crate::{Candidate, CostWeights, RankId, Work, best_first};
 
 const WEIGHTS: CostWeights = CostWeights {
-    miss_weight: 3.0,
+    miss_weight: None,
     prefill_tokens_per_second: 20_000.0,
     in_flight_seconds: 0.01,
 };
@@ -35,13 +35,14 @@ fn ranks() -> impl Strategy<Value = Vec<Rank>> {
 
 fn candidates(ranks: &[Rank]) -> Vec<Candidate> {
     let price = |rank: &Rank| {
-        WEIGHTS
-            .cost(
-                rank.queued_tokens,
-                PROMPT_TOKENS - rank.matched_tokens,
-                rank.in_flight,
-            )
-            .total_seconds()
+        let work = Work {
+            queued_tokens: rank.queued_tokens,
+            uncached_tokens: PROMPT_TOKENS - rank.matched_tokens,
+            miss_weight: 3.0,
+            held_tokens: PROMPT_TOKENS * u64::from(rank.in_flight),
+            in_flight: rank.in_flight,
+        };
+        WEIGHTS.cost(&work).total_seconds()
     };
     (0u16..)
         .zip(ranks)

@@ -69,17 +69,7 @@ impl Pair {
         let mut heard = |heard: Heard<'_>| match heard {
             Heard::Cleared { slot } => pool.heard_nothing_of(slot),
             Heard::News { slot, news } => match news {
-                News::Load {
-                    key,
-                    queued_tokens,
-                    in_flight,
-                } => {
-                    let load = RankLoad {
-                        queued_tokens,
-                        in_flight,
-                    };
-                    pool.heard_load(slot, key.rank, load);
-                }
+                News::Load { key, load } => pool.heard_load(slot, key.rank, load),
                 News::Prompt {
                     key,
                     at_ms,
@@ -140,7 +130,7 @@ impl Pair {
 
     fn tell_load(&mut self, worker: usize, rank: RankId) {
         let (key, load) = self.pools[worker].own_load(rank).unwrap();
-        self.peers[worker].load(key, load.queued_tokens, load.in_flight);
+        self.peers[worker].load(key, load);
         self.peers[worker].flush(&mut self.memory, self.now_ms * 1000);
     }
 }
