@@ -19,6 +19,7 @@ pub mod policy;
 pub mod profile;
 pub mod reports;
 pub mod saturation;
+pub mod settings;
 pub mod simulation;
 pub mod table;
 pub mod trial;

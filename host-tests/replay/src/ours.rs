@@ -11,6 +11,7 @@ use routing::{
 use crate::engine::BLOCK_TOKENS;
 use crate::peers::Setup;
 use crate::policy::{Arrival, Policy, RankReport, Usage, View};
+use crate::settings;
 
 /// As the router estimates tokens.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -40,17 +41,7 @@ impl Ours {
     /// # Errors
     /// When a setting is not `key=number`, or the router refuses it.
     pub fn named(name: &str, setup: &Setup) -> Result<Self> {
-        let settings = name.split_once(':').map_or("", |(_, settings)| settings);
-        let pairs = settings.split('+').filter(|pair| !pair.is_empty());
-        let values = pairs.map(|pair| {
-            let (key, number) = pair.split_once('=').context("a setting is key=number")?;
-            let number: serde_json::Value = serde_json::from_str(number)?;
-            Ok((key.to_string(), number))
-        });
-        let values = values.collect::<Result<serde_json::Map<_, _>>>();
-        let settings = values.with_context(|| format!("cannot read {name:?}"))?;
-        let raw = serde_json::from_value(serde_json::Value::Object(settings));
-        Self::new(setup, raw.with_context(|| format!("cannot use {name:?}"))?)
+        Self::new(setup, settings::read(name)?)
     }
 
     /// A router with these settings, but for the list of ranks and the size of a block: blocks of a trace are larger than
@@ -81,15 +72,20 @@ impl Ours {
         })
     }
 
-    /// What the reader makes of the request: of a prompt longer than it waits for, the leading blocks.
+    /// What the reader has made of the request when the pick is due: of a prompt longer than it waits for, the leading blocks.
     fn prompt(&self, arrival: &Arrival) -> Prompt {
+        self.prompt_of(arrival, self.decide_after_blocks)
+    }
+
+    /// The first `most_blocks` of a prompt.
+    fn prompt_of(&self, arrival: &Arrival, most_blocks: usize) -> Prompt {
         let ends = (1..).map(|place: u64| place * BLOCK_TOKENS * BYTES_PER_TOKEN);
         let blocks = arrival.blocks.iter().zip(ends);
         let blocks = blocks.map(|(hash, end_bytes)| Block {
             chain_hash: *hash,
             end_bytes: u32::try_from(end_bytes).unwrap_or(u32::MAX),
         });
-        let blocks: Vec<Block> = blocks.take(self.decide_after_blocks).collect();
+        let blocks: Vec<Block> = blocks.take(most_blocks).collect();
         let body_end = if blocks.len() < arrival.blocks.len() {
             BodyEnd::Cut
         } else {
@@ -134,6 +130,11 @@ impl Policy for Ours {
         };
         let first = pick.ranks.first();
         let rank = first.and_then(|address| self.ranks.get(address)).copied();
+        if prompt.body_end == BodyEnd::Cut {
+            // The rest of a long prompt is read while it passes.
+            let whole = self.prompt_of(arrival, usize::MAX);
+            self.pool.learn(&pick.charge, &whole);
+        }
         self.charges.insert(arrival.number, pick.charge);
         rank.unwrap_or(0)
     }

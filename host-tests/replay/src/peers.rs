@@ -19,7 +19,7 @@ mod production_stack_load;
 mod production_stack_prefix;
 mod ring;
 #[cfg(test)]
-mod scene;
+pub(crate) mod scene;
 mod sglang;
 mod vllm_dp;
 

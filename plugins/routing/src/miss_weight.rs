@@ -18,7 +18,7 @@ const BUSY_MS: u64 = 10_000;
 const MAX_WAITERS: f64 = 5.0;
 /// What a use in the older half adds for each share of all uses. In theory 1/ln 2 where the ages of uses are spread evenly
 /// over their logarithms; more, because what is driven out once is computed again more than once.
-const OLD_USE_WEIGHT: f64 = 4.0;
+const OLD_USE_WEIGHT: f64 = 8.0;
 /// What a cache full of running sequences adds.
 const IN_USE_WEIGHT: f64 = 2.0;
 
@@ -123,9 +123,9 @@ mod tests {
         let mut weight = MissWeight::default();
         // 100 blocks of 1,000 that the caches hold: a tenth of the way to a quarter, or 100 of 1,100.
         weight.note_uses(25, 100, 1000);
-        close(weight.on(0, 1000), 1.0 + 4.0 * 0.25 * 100.0 / 1100.0);
+        close(weight.on(0, 1000), 1.0 + 8.0 * 0.25 * 100.0 / 1100.0);
         (0..10_000).for_each(|_| weight.note_uses(25, 100, 1000));
-        close(weight.on(0, 1000), 2.0);
+        close(weight.on(0, 1000), 3.0);
         (0..10_000).for_each(|_| weight.note_uses(0, 100, 1000));
         close(weight.on(0, 1000), 1.0);
     }

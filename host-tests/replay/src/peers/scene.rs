@@ -6,15 +6,15 @@ use super::Setup;
 use crate::policy::{Arrival, Policy, RankReport, Truth, Usage, View};
 
 /// A pool as a policy sees it.
-pub(super) struct Scene {
+pub(crate) struct Scene {
     /// The last reports.
-    pub(super) reports: Vec<Option<RankReport>>,
+    pub(crate) reports: Vec<Option<RankReport>>,
     /// The time.
-    pub(super) now_ms: f64,
+    pub(crate) now_ms: f64,
 }
 
 impl Scene {
-    pub(super) fn new(ranks: usize) -> Self {
+    pub(crate) fn new(ranks: usize) -> Self {
         Self {
             reports: vec![None; ranks],
             now_ms: 0.0,
@@ -22,7 +22,7 @@ impl Scene {
     }
 
     /// Every rank has reported now: (running, waiting, KV usage).
-    pub(super) fn report(&mut self, reports: &[(u32, u32, f64)]) {
+    pub(crate) fn report(&mut self, reports: &[(u32, u32, f64)]) {
         let taken_ms = self.now_ms;
         let report = |&(running, waiting, kv_usage)| {
             Some(RankReport {
@@ -35,7 +35,7 @@ impl Scene {
         self.reports = reports.iter().map(report).collect();
     }
 
-    pub(super) fn pick(
+    pub(crate) fn pick(
         &self,
         policy: &mut dyn Policy,
         number: usize,
@@ -63,7 +63,7 @@ impl Truth for Hidden {
     }
 }
 
-pub(super) fn arrival(number: usize, blocks: &[u64], prompt_tokens: u64) -> Arrival {
+pub(crate) fn arrival(number: usize, blocks: &[u64], prompt_tokens: u64) -> Arrival {
     Arrival {
         number,
         blocks: Rc::from(blocks),
@@ -72,7 +72,7 @@ pub(super) fn arrival(number: usize, blocks: &[u64], prompt_tokens: u64) -> Arri
 }
 
 /// Blocks of 512 tokens, caches of 1000 of them.
-pub(super) fn setup(ranks: usize) -> Setup {
+pub(crate) fn setup(ranks: usize) -> Setup {
     Setup {
         ranks,
         ranks_per_pod: 8,
@@ -82,6 +82,6 @@ pub(super) fn setup(ranks: usize) -> Setup {
     }
 }
 
-pub(super) fn end(policy: &mut dyn Policy, number: usize, rank: usize, now_ms: f64) {
+pub(crate) fn end(policy: &mut dyn Policy, number: usize, rank: usize, now_ms: f64) {
     policy.end(number, rank, Usage::default(), now_ms);
 }
