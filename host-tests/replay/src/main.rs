@@ -10,7 +10,7 @@ use replay::matrix::{Matrix, Site};
 use replay::profile::{self, Profile};
 use replay::table::{Row, markdown};
 use replay::workload::{Trace, TraceRequest, read};
-use replay::{charts, policies};
+use replay::{charts, policies, readme};
 
 /// Where the public traces are looked for, from the top of the repository.
 const TRACES: &str = "../shared/traces";
@@ -74,6 +74,9 @@ struct Options {
     /// Where the table and the charts go; default: target/replay
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Write chart and table into the README, too
+    #[arg(long)]
+    readme: bool,
 }
 
 impl Options {
@@ -203,6 +206,9 @@ fn main() -> Result<()> {
     let default = || repository::root().join("target/replay");
     let folder = options.out.clone().unwrap_or_else(default);
     write(&rows, &folder).with_context(|| format!("cannot write to {}", folder.display()))?;
+    if options.readme {
+        readme::write(&rows, &repository::root())?;
+    }
     println!("{}", markdown(&rows));
     eprintln!(
         "table.md, table.json and charts are in {}",

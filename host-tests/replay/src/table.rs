@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::figures::Figures;
+use crate::verdict;
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -126,11 +127,14 @@ pub fn reference(rows: &[Row]) -> Option<&str> {
         .or(names.first().copied())
 }
 
-/// The table in Markdown: a summary over all cases, then the means over seeds of every case.
+/// The table in Markdown: a summary over all cases, how ours did in each, then the means over seeds of every case.
 #[must_use]
 pub fn markdown(rows: &[Row]) -> String {
-    let mut text = String::new();
-    summarize(&mut text, rows);
+    let mut text = summary(rows);
+    let verdict = verdict::markdown(rows);
+    if !verdict.is_empty() {
+        let _ = writeln!(text, "\n{verdict}");
+    }
     for case in cases(rows) {
         let _ = writeln!(
             text,
@@ -163,9 +167,12 @@ fn write_line(text: &mut String, rows: &[Row], case: &Case<'_>, policy: &str) {
     );
 }
 
-fn summarize(text: &mut String, rows: &[Row]) {
+/// A line for each policy over all cases, in Markdown.
+#[must_use]
+pub fn summary(rows: &[Row]) -> String {
+    let mut text = String::new();
     let Some(reference) = reference(rows) else {
-        return;
+        return text;
     };
     let _ = writeln!(
         text,
@@ -188,6 +195,7 @@ fn summarize(text: &mut String, rows: &[Row]) {
             goods.iter().sum::<f64>() / goods.len().max(1) as f64,
         );
     }
+    text
 }
 
 #[cfg(test)]
