@@ -210,6 +210,11 @@ impl RankHandle {
         self.rank.restart();
     }
 
+    /// Empties its prefix cache, of which its metrics show nothing, as vLLM's `/reset_prefix_cache` does.
+    pub fn lose_cache(&self) {
+        self.rank.lose_cache();
+    }
+
     /// What it is doing and has done.
     #[must_use]
     pub fn stats(&self) -> RankStats {

@@ -128,6 +128,7 @@ impl LargePool {
             anchor: blocks.get(15).map_or(0, |block| block.chain_hash),
             prompt_bytes: u64::from(end),
             blocks,
+            model: 0,
             body_end: BodyEnd::Whole,
         }
     }

@@ -88,6 +88,12 @@ impl Engines {
         self.groups[group].end_steps(served);
     }
 
+    /// The cache of a rank loses all that no sequence uses.
+    pub fn lose_cache(&mut self, rank: usize) {
+        let group = self.group_of(rank);
+        self.groups[group].lose_cache(rank % self.per_group);
+    }
+
     /// The pages of all ranks, as of the last step that ended.
     #[must_use]
     pub fn pages(&self) -> Vec<RankReport> {

@@ -17,6 +17,8 @@ pub struct Gateway {
 pub struct Gateways {
     gateways: Vec<Gateway>,
     random: Rng,
+    /// The share of the requests that the last router gets; the others share the rest.
+    foreign_share: Option<f64>,
 }
 
 impl Gateways {
@@ -31,7 +33,15 @@ impl Gateways {
         Self {
             gateways: policies.into_iter().map(gateway).collect(),
             random: Rng::with_seed(seed),
+            foreign_share: None,
         }
+    }
+
+    /// The last router gets this share of the requests, whatever the others get.
+    #[must_use]
+    pub fn with_foreign(mut self, share: f64) -> Self {
+        self.foreign_share = Some(share);
+        self
     }
 
     /// How many there are.
@@ -42,7 +52,12 @@ impl Gateways {
 
     /// The router of the next request.
     pub fn deal(&mut self) -> usize {
-        self.random.usize(0..self.gateways.len())
+        let count = self.gateways.len();
+        match self.foreign_share {
+            Some(share) if self.random.f64() < share => count - 1,
+            Some(_) => self.random.usize(0..count - 1),
+            None => self.random.usize(0..count),
+        }
     }
 
     /// One of them.
@@ -55,6 +70,16 @@ impl Gateways {
 mod tests {
     use super::*;
     use crate::baselines::RoundRobin;
+
+    #[test]
+    fn the_last_router_gets_its_share() {
+        let policies = (0..3).map(|_| RoundRobin::boxed(2)).collect();
+        let mut gateways = Gateways::new(policies, 2, 1).with_foreign(0.3);
+        let mut dealt = [0i32; 3];
+        (0..1000).for_each(|_| dealt[gateways.deal()] += 1);
+        assert!((250..350).contains(&dealt[2]), "{dealt:?}");
+        assert!(dealt[0].abs_diff(dealt[1]) < 100, "{dealt:?}");
+    }
 
     #[test]
     fn requests_are_dealt_to_all_and_equally_for_one_seed() {

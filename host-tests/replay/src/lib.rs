@@ -7,6 +7,7 @@
 
 pub mod baselines;
 pub mod charts;
+pub mod closed_loop;
 pub mod engine;
 pub mod engines;
 pub mod figures;
@@ -24,5 +25,6 @@ pub mod settings;
 pub mod simulation;
 pub mod table;
 pub mod trial;
+pub mod unknowns;
 pub mod verdict;
 pub mod workload;

@@ -9,8 +9,9 @@ use host_tests::repository;
 use replay::matrix::{Matrix, Site};
 use replay::profile::{self, Profile};
 use replay::table::{Row, markdown};
+use replay::unknowns::Unknowns;
 use replay::workload::{Trace, TraceRequest, read};
-use replay::{charts, policies, readme};
+use replay::{charts, closed_loop, policies, readme};
 
 /// Where the public traces are looked for, from the top of the repository.
 const TRACES: &str = "../shared/traces";
@@ -62,6 +63,19 @@ struct Options {
     /// Milliseconds between reports; default: what each policy ships with
     #[arg(long)]
     report_interval_ms: Option<f64>,
+    /// Ranks report no capacity, and routers believe in so many times the true one
+    #[arg(long)]
+    believed_capacity: Option<f64>,
+    /// How often a rank, any of them, loses its cache without a sign
+    #[arg(long, default_value_t = 0.0)]
+    cache_resets_per_hour: f64,
+    /// The share of the requests that comes through one more router with a mind of its own
+    #[arg(long, default_value_t = 0.0)]
+    foreign_share: f64,
+    /// Only compares the deployed decision with and without what answers tell, and with a perfect index, where routers are
+    /// not told the truth; at loads 0.7 and 0.9
+    #[arg(long = "loop")]
+    is_loop: bool,
     /// Ranks of a wide-ep group do not step together
     #[arg(long)]
     no_lockstep: bool,
@@ -113,6 +127,11 @@ impl Options {
             gateways_share: self.gateways_share,
             report_delay_ms: self.report_delay_ms,
             report_interval_ms: self.report_interval_ms.map(|ms| ms.max(1.0)),
+            unknowns: Unknowns {
+                believed_capacity: self.believed_capacity,
+                cache_resets_per_hour: self.cache_resets_per_hour,
+                foreign_share: self.foreign_share,
+            },
         }
     }
 
@@ -199,9 +218,20 @@ fn progress(began: Instant) -> impl Fn(&str, usize, usize) {
     }
 }
 
+fn compare_loop(options: &Options, mut matrix: Matrix) -> Result<()> {
+    // At these loads it matters where prompts are cached.
+    matrix.loads = vec![0.7, 0.9];
+    let rows = closed_loop::run(&matrix, options.threads, progress(Instant::now()))?;
+    println!("{}", closed_loop::markdown(&rows));
+    Ok(())
+}
+
 fn main() -> Result<()> {
     let options = Options::parse();
     let matrix = options.matrix()?;
+    if options.is_loop {
+        return compare_loop(&options, matrix);
+    }
     let rows = matrix.run(options.threads, progress(Instant::now()))?;
     let default = || repository::root().join("target/replay");
     let folder = options.out.clone().unwrap_or_else(default);

@@ -14,8 +14,9 @@ use crate::policies;
 use crate::profile::Profile;
 use crate::reports::ReportTiming;
 use crate::saturation;
-use crate::simulation::{Feed, run};
+use crate::simulation::{Feed, run_with};
 use crate::table::Row;
+use crate::unknowns::{Resets, Unknowns};
 use crate::workload::{Trace, scaled};
 
 /// What is run: everything with everything.
@@ -52,6 +53,8 @@ pub struct Site {
     pub report_delay_ms: f64,
     /// Time between reports, if not what each policy ships with.
     pub report_interval_ms: Option<f64>,
+    /// What routers are not told.
+    pub unknowns: Unknowns,
 }
 
 /// A window of a trace on an engine.
@@ -82,14 +85,39 @@ impl Matrix {
             // A name that is wrong is said at once.
             self.gateways(policy, profile, 0)?;
         }
+        let saturations = self.saturations(threads, &progress)?;
+        self.run_at(&saturations, threads, progress)
+    }
+
+    /// The rates that loads are shares of, for each trace, engine and seed.
+    ///
+    /// # Errors
+    /// The first that a run gave.
+    pub fn saturations(
+        &self,
+        threads: usize,
+        progress: impl Fn(&str, usize, usize),
+    ) -> Result<Vec<f64>> {
         let places = self.places();
-        let saturations = on_threads(
+        on_threads(
             threads,
             &places,
             |place| self.saturation(*place),
             |done| progress("saturation", done, places.len()),
-        )?;
-        let jobs = self.jobs(&places, &saturations);
+        )
+    }
+
+    /// As [`run`](Self::run), where the saturations are known.
+    ///
+    /// # Errors
+    /// The first that a run gave.
+    pub fn run_at(
+        &self,
+        saturations: &[f64],
+        threads: usize,
+        progress: impl Fn(&str, usize, usize),
+    ) -> Result<Vec<Row>> {
+        let jobs = self.jobs(&self.places(), saturations);
         on_threads(
             threads,
             &jobs,
@@ -153,7 +181,9 @@ impl Matrix {
         };
         let gateways = self.gateways(policy, &profile, job.place.seed)?;
         let ranks = self.site.ranks;
-        let outcome = run(&requests, profile, ranks, gateways, timing, Feed::Open)?;
+        let resets = Resets::new(self.site.unknowns.cache_resets_per_hour, job.place.seed);
+        let feed = Feed::Open;
+        let outcome = run_with(&requests, profile, ranks, gateways, timing, feed, resets)?;
         Ok(Row {
             trace: trace.name.clone(),
             load: job.load,
@@ -169,24 +199,32 @@ impl Matrix {
         })
     }
 
-    /// Routers that are of one mind are one router.
+    /// Routers that are of one mind are one router. A foreign one never is.
     fn gateways(&self, policy: &str, profile: &Profile, seed: u64) -> Result<Gateways> {
         let minds = if self.site.gateways_share {
             1
         } else {
             self.site.gateways
         };
+        let unknowns = &self.site.unknowns;
+        let minds = minds + usize::from(unknowns.foreign_share > 0.0);
         let seed = chain(hash_bytes(policy.as_bytes()), seed);
+        let believed = unknowns.believed_capacity.unwrap_or(1.0);
         let setup = |mind: usize| Setup {
             ranks: self.site.ranks,
             ranks_per_pod: self.site.ranks_per_pod,
-            capacity_tokens: profile.capacity_tokens,
+            capacity_tokens: (profile.capacity_tokens as f64 * believed) as u64,
+            reports_capacity: unknowns.believed_capacity.is_none(),
             block_tokens: BLOCK_TOKENS,
             seed: chain(seed, mind as u64),
         };
         let made = (0..minds).map(|mind| policies::named(policy, &setup(mind)));
         let made = made.collect::<Result<Vec<_>>>()?;
-        Ok(Gateways::new(made, self.site.ranks, seed))
+        let gateways = Gateways::new(made, self.site.ranks, seed);
+        Ok(match unknowns.foreign_share > 0.0 {
+            true => gateways.with_foreign(unknowns.foreign_share),
+            false => gateways,
+        })
     }
 }
 

@@ -36,8 +36,10 @@ pub struct Setup {
     pub ranks: usize,
     /// Ranks that share a pod. Peers that know pods only take each rank for a pod, in their favour.
     pub ranks_per_pod: usize,
-    /// Tokens that the cache of a rank holds, as it reports them.
+    /// Tokens that the cache of a rank is said to hold.
     pub capacity_tokens: u64,
+    /// Whether the ranks themselves say so, and not only whoever set the router up.
+    pub reports_capacity: bool,
     /// Tokens of a block of the trace.
     pub block_tokens: u64,
     /// Seeds what is random in it.

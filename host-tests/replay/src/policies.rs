@@ -39,7 +39,8 @@ pub fn named(name: &str, setup: &Setup) -> Result<Box<dyn Policy>> {
 
 /// The deployed decision, perhaps with other settings.
 fn is_ours(name: &str) -> bool {
-    name == "ours" || name.starts_with("ours:")
+    let kind = name.split_once(':').map_or(name, |(kind, _)| kind);
+    ours::NAMES.contains(&kind)
 }
 
 /// How often a policy asks its ranks.
@@ -63,6 +64,7 @@ mod tests {
             ranks: 3,
             ranks_per_pod: 2,
             capacity_tokens: 100_000,
+            reports_capacity: true,
             block_tokens: 512,
             seed: 1,
         };

@@ -11,6 +11,7 @@ use crate::gateways::Gateways;
 use crate::policy::{Usage, View};
 use crate::profile::Profile;
 use crate::reports::ReportTiming;
+use crate::unknowns::Resets;
 use crate::workload::Request;
 
 /// What became of a request.
@@ -53,6 +54,7 @@ pub struct Outcome {
 enum Event {
     StepsEnd { group: usize },
     Join { rank: usize },
+    CacheLost { rank: usize },
     ReportsArrive { gateway: usize },
     ReportsTaken { gateway: usize },
     Arrival { number: usize },
@@ -73,6 +75,7 @@ struct Run<'a> {
     gateways: Gateways,
     timing: ReportTiming,
     feed: Feed,
+    resets: Resets,
     events: BinaryHeap<Reverse<Due>>,
     next_order: u64,
     next_fed: usize,
@@ -94,6 +97,30 @@ pub fn run(
     timing: ReportTiming,
     feed: Feed,
 ) -> Result<Outcome> {
+    run_with(
+        requests,
+        profile,
+        ranks,
+        gateways,
+        timing,
+        feed,
+        Resets::never(),
+    )
+}
+
+/// As [`run`], before ranks whose caches are emptied now and then.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    requests: &[Request],
+    profile: Profile,
+    ranks: usize,
+    gateways: Gateways,
+    timing: ReportTiming,
+    feed: Feed,
+    resets: Resets,
+) -> Result<Outcome> {
     let mut run = Run {
         requests,
         profile,
@@ -101,6 +128,7 @@ pub fn run(
         gateways,
         timing,
         feed,
+        resets,
         events: BinaryHeap::new(),
         next_order: 0,
         next_fed: 0,
@@ -135,6 +163,13 @@ impl Run<'_> {
             Feed::Closed(count) => count,
         };
         (0..at_once).for_each(|_| self.feed_next(0.0));
+        self.await_reset(0.0);
+    }
+
+    fn await_reset(&mut self, now_ms: f64) {
+        if let Some((at_ms, rank)) = self.resets.next(now_ms, self.engines.ranks()) {
+            self.at(at_ms, Event::CacheLost { rank });
+        }
     }
 
     fn at(&mut self, time_ms: f64, event: Event) {
@@ -185,6 +220,10 @@ impl Run<'_> {
                 self.schedule_group(self.engines.group_of(rank));
             }
             Event::StepsEnd { group } => self.end_steps(group, now_ms),
+            Event::CacheLost { rank } => {
+                self.engines.lose_cache(rank);
+                self.await_reset(now_ms);
+            }
             Event::ReportsTaken { gateway } => {
                 let pages = self.engines.pages();
                 self.gateways.get(gateway).reports.taken(pages);

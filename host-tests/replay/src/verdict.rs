@@ -12,6 +12,9 @@ const ORACLE: &str = "oracle";
 /// A difference that nobody would notice, in any case.
 const LEVEL: f64 = 0.02;
 
+/// Reads one of the figures of a run.
+pub type Figure = fn(&Figures) -> f64;
+
 /// A figure of the deployed decision beside the lowest of another policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Duel<'a> {
@@ -58,7 +61,7 @@ impl Duel<'_> {
 
 /// The duel of a figure in a case; `None` where ours or another was not run.
 #[must_use]
-pub fn duel<'a>(rows: &'a [Row], case: &Case<'_>, figure: fn(&Figures) -> f64) -> Option<Duel<'a>> {
+pub fn duel<'a>(rows: &'a [Row], case: &Case<'_>, figure: Figure) -> Option<Duel<'a>> {
     let others = policies(rows).into_iter().filter(|policy| is_other(policy));
     let means = others.filter_map(|policy| Some((policy, mean(rows, case, policy, figure)?)));
     let (other, lowest) = means.min_by(|one, next| one.1.total_cmp(&next.1))?;
@@ -75,7 +78,7 @@ fn is_other(policy: &str) -> bool {
     !is_ours && policy != ORACLE
 }
 
-fn noise(rows: &[Row], case: &Case<'_>, other: &str, figure: fn(&Figures) -> f64) -> f64 {
+fn noise(rows: &[Row], case: &Case<'_>, other: &str, figure: Figure) -> f64 {
     let value = |policy: &str, seed: u64| {
         let mut runs = rows.iter().filter(|row| row.case() == *case);
         runs.find(|row| row.policy == policy && row.seed == seed)
@@ -176,7 +179,7 @@ fn summary(rows: &[Row]) -> String {
     text
 }
 
-fn figures() -> [(&'static str, fn(&Figures) -> f64); 2] {
+fn figures() -> [(&'static str, Figure); 2] {
     [
         ("TTFT mean", |f| f.ttft_mean_s),
         ("TTFT p99", |f| f.ttft_p99_s),
@@ -184,7 +187,7 @@ fn figures() -> [(&'static str, fn(&Figures) -> f64); 2] {
 }
 
 /// The other with the lowest figure over all cases, and ours as a share of it.
-fn best_other(rows: &[Row], figure: fn(&Figures) -> f64) -> Option<(&str, f64)> {
+fn best_other(rows: &[Row], figure: Figure) -> Option<(&str, f64)> {
     let others = policies(rows).into_iter().filter(|policy| is_other(policy));
     let shares = others.filter_map(|other| Some((other, relative(rows, OURS, other, figure)?)));
     shares.max_by(|one, next| one.1.total_cmp(&next.1))

@@ -184,6 +184,11 @@ impl Engine {
         self.waiting.len()
     }
 
+    /// Forgets every prefix that no request uses.
+    pub fn lose_cache(&mut self) {
+        self.cache.reset();
+    }
+
     /// Share of the KV cache in use.
     #[must_use]
     pub fn cache_usage(&self) -> f64 {

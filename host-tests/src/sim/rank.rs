@@ -89,6 +89,11 @@ impl Rank {
         *self.inner() = Inner::new(&self.config);
     }
 
+    /// Forgets every prefix that no request uses.
+    pub(super) fn lose_cache(&self) {
+        self.inner().engine.lose_cache();
+    }
+
     pub(super) fn stats(&self) -> RankStats {
         let inner = self.inner();
         RankStats {

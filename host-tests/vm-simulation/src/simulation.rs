@@ -11,6 +11,7 @@ mod requests;
 mod router;
 mod troubles;
 mod turns;
+mod usage;
 mod vms;
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, Status};
+use routing::AnswerKind;
 
 /// Milliseconds since the epoch; 0 if the host has no clock. Any phase.
 pub(crate) fn now_ms() -> u64 {
@@ -39,6 +40,27 @@ fn number(map: MapType) -> Option<u16> {
         .ok()
         .flatten()?;
     std::str::from_utf8(&bytes).ok()?.parse().ok()
+}
+
+/// How an answer is written, if it can be read. Only in the response headers callback.
+///
+/// What is compressed is not: unpacking it would cost more than what it says is worth.
+pub(crate) fn answer_kind() -> Option<AnswerKind> {
+    let header = |name| {
+        let value = hostcalls::get_map_value_bytes(MapType::HttpResponseHeaders, name);
+        value.ok().flatten()
+    };
+    let encoding = header("content-encoding");
+    let is_plain = encoding.is_none_or(|encoding| encoding.eq_ignore_ascii_case(b"identity"));
+    AnswerKind::of(&header("content-type").filter(|_| is_plain)?)
+}
+
+/// Bytes of the chunk at hand. Only in the response body callback.
+pub(crate) fn response_body(start: usize, bytes: usize) -> Vec<u8> {
+    hostcalls::get_buffer(BufferType::HttpResponseBody, start, bytes)
+        .ok()
+        .flatten()
+        .unwrap_or_default()
 }
 
 /// What became of asking a cluster.

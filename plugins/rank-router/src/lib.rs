@@ -12,7 +12,7 @@
 //! | reader, request body, trailers | each chunk once | enough seen? | rings the bell when due |
 //! | picker root, queue ready (bell) | what is due | the rank | sets the destination, resumes |
 //! | picker root, tick | time | idle too long? | the same for stalled bodies and lost bells |
-//! | picker, response body | first byte | - | ends the queued tokens |
+//! | picker, response body | first byte; the last few KiB | was the cache as believed? | ends the queued tokens; corrects the index |
 //! | picker, done | - | - | ends the request in flight |
 //!
 //! Resuming happens on the bell and not in the body callback, where over HTTP/2 the last chunk would be lost. The bell

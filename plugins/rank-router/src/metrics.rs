@@ -3,7 +3,9 @@
 use hashbrown::HashMap;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
-use routing::{BodyEnd, Due, Endpoint, Failure, Outcome, Pick, Prompt, Reason, Totals};
+use routing::{
+    BodyEnd, Change, Due, Endpoint, Failure, Outcome, Pick, Prompt, Reason, Told, Totals,
+};
 
 /// Numbers of the metrics at the host; each definition makes a new number, so they are defined once in a VM.
 ///
@@ -21,6 +23,12 @@ pub(crate) struct Metrics {
     reader_missing: Option<u32>,
     prompt_tokens: Option<u32>,
     matched_tokens: Option<u32>,
+    usages_read: Option<u32>,
+    usages_missing: Option<u32>,
+    predicted_cached_tokens: Option<u32>,
+    delivered_cached_tokens: Option<u32>,
+    prediction_error_percent: Option<u32>,
+    caches_lost: Option<u32>,
     requests_in_flight: Option<u32>,
     queued_tokens: Option<u32>,
     requests_held: Option<u32>,
@@ -58,6 +66,12 @@ impl Metrics {
             reader_missing: counter("reader_missing"),
             prompt_tokens: counter("prompt_tokens"),
             matched_tokens: counter("matched_tokens"),
+            usages_read: counter("usages_read"),
+            usages_missing: counter("usages_missing"),
+            predicted_cached_tokens: counter("predicted_cached_tokens"),
+            delivered_cached_tokens: counter("delivered_cached_tokens"),
+            prediction_error_percent: histogram("prediction_error_percent"),
+            caches_lost: counter("caches_lost"),
             requests_in_flight: gauge("requests_in_flight"),
             queued_tokens: gauge("queued_tokens"),
             requests_held: gauge("requests_held"),
@@ -112,6 +126,28 @@ impl Metrics {
         add(metric, 1);
         add(self.prompt_tokens, signed(pick.prompt_tokens));
         add(self.matched_tokens, signed(pick.matched_tokens));
+    }
+
+    /// An answer to a prompt ended well and said nothing of its tokens.
+    pub(crate) fn usage_missing(&self) {
+        add(self.usages_missing, 1);
+    }
+
+    /// An answer said how many tokens its prompt had, and perhaps how many of them were cached. Predicted and delivered
+    /// tokens count only together, so that they can be compared.
+    pub(crate) fn told(&self, told: &Told) {
+        add(self.usages_read, 1);
+        if let Some(delivered_tokens) = told.delivered_tokens {
+            add(self.predicted_cached_tokens, signed(told.predicted_tokens));
+            add(self.delivered_cached_tokens, signed(delivered_tokens));
+        }
+        if let Some((metric, percent)) = self.prediction_error_percent.zip(told.error_percent) {
+            let _ = hostcalls::record_metric(metric, percent);
+        }
+        add(
+            self.caches_lost,
+            i64::from(told.change == Change::Forgotten),
+        );
     }
 
     /// Envoy had to send a request to another rank than the first that was named.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use routing::{DESTINATION_HEADER, Endpoint, Outcome, STRIPPED_HEADERS};
+use routing::{DESTINATION_HEADER, Endpoint, Outcome, STRIPPED_HEADERS, UsageReader};
 
 use crate::prompt_request::{self, PromptRequest};
 use crate::worker::{Breakdown, Worker};
@@ -21,6 +21,7 @@ pub(crate) struct Picker {
     is_complete: bool,
     /// Whether Envoy or another filter answers in a rank's place: then the attempts have failed, if there were any.
     is_from_gateway: bool,
+    usage: Option<UsageReader>,
 }
 
 impl Picker {
@@ -32,6 +33,7 @@ impl Picker {
             is_answered: false,
             is_complete: false,
             is_from_gateway: false,
+            usage: None,
         }
     }
 
@@ -84,6 +86,29 @@ impl Picker {
             Some(address) => worker.answer_began(self.id, address, status, now_ms),
             None => worker.answered_by_envoy(self.id),
         });
+        if address.is_some() {
+            let kind = host::answer_kind();
+            self.usage = worker::with(|worker| worker.begin_usage(self.id, status, kind));
+        }
+    }
+
+    /// Keeps the last bytes of an answer. Cost: a copy of at most 5 KiB.
+    fn read_usage(&mut self, chunk_bytes: usize) {
+        let Some(usage) = &mut self.usage else { return };
+        for wanted in usage.wanted(chunk_bytes) {
+            if !wanted.is_empty() {
+                usage.push(&host::response_body(wanted.start, wanted.len()));
+            }
+        }
+    }
+
+    /// The answer has ended as it should.
+    fn complete(&mut self) {
+        self.is_complete = true;
+        if let Some(usage) = self.usage.take() {
+            worker::with(|worker| worker.usage(self.id, usage.finish()));
+            flush();
+        }
     }
 
     fn answer_began(&mut self) {
@@ -200,24 +225,27 @@ impl HttpContext for Picker {
         self.close();
         self.note_headers();
         if end_of_stream {
-            self.is_complete = true;
             self.answer_began();
+            self.complete();
         }
         flush();
         Action::Continue
     }
 
     fn on_http_response_body(&mut self, chunk_bytes: usize, end_of_stream: bool) -> Action {
-        self.is_complete |= end_of_stream;
         if chunk_bytes > 0 && !self.is_answered {
             self.answer_began();
             flush();
+        }
+        self.read_usage(chunk_bytes);
+        if end_of_stream {
+            self.complete();
         }
         Action::Continue
     }
 
     fn on_http_response_trailers(&mut self, _trailers: usize) -> Action {
-        self.is_complete = true;
+        self.complete();
         Action::Continue
     }
 

@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 
-use routing::{Attempt, Charge, Prompt, RankId};
+use routing::{Attempt, Charge, Expected, Prompt, RankId};
 
 /// What a worker keeps of a request that a picker saw.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) pool: u64,
     pub(crate) charge: Option<Charge>,
-    /// What was read of the prompt, until the answer tells which rank has it now.
+    /// What was read of the prompt, until the answer has told which rank has it now and how much of it was cached there.
     pub(crate) prompt: Option<Box<Prompt>>,
+    /// What the answer is expected to say of the rank's cache.
+    pub(crate) expected: Option<Expected>,
     /// The first block of the prompt that was new to its rank.
     pub(crate) new_block: Option<u64>,
     /// The ranks that were named, best first.
@@ -42,6 +44,7 @@ impl Stream {
             pool,
             charge: None,
             prompt: None,
+            expected: None,
             new_block: None,
             named: Vec::new(),
             picked_ms: 0,

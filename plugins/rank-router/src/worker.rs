@@ -18,6 +18,7 @@ use crate::watch::Watch;
 
 mod outcome;
 mod peering;
+mod usage;
 
 pub(crate) use outcome::Breakdown;
 pub(crate) use peering::TICK;
@@ -73,6 +74,7 @@ pub(crate) struct Worker {
     judged_ms: u64,
     shown_ms: u64,
     spells_told_ms: u64,
+    shares_told_ms: u64,
     pub(crate) warned_of_reader: bool,
 }
 
@@ -99,6 +101,7 @@ impl Worker {
             judged_ms: 0,
             shown_ms: 0,
             spells_told_ms: 0,
+            shares_told_ms: 0,
             warned_of_reader: false,
         }
     }
@@ -233,13 +236,17 @@ impl Worker {
     /// Lets pools know what bodies held that were decided on before their end.
     pub(crate) fn learn(&mut self) {
         for ReadToEnd { picker, prompt } in self.exchanges.take_read() {
-            let Some(stream) = self.streams.get(&picker) else {
+            let Some(stream) = self.streams.get_mut(&picker) else {
                 continue;
             };
             let pool = self.pools.get_mut(&stream.pool);
             if let (Some(shared), Some(charge)) = (pool, stream.charge.as_ref()) {
                 let (rank, sent) = (charge.rank(), shared.pool.learn(charge, &prompt));
-                self.tell_prompt(stream.pool, rank, &sent);
+                if let Some(known) = stream.prompt.as_mut() {
+                    **known = prompt;
+                }
+                let pool = stream.pool;
+                self.tell_prompt(pool, rank, &sent);
             }
         }
     }
@@ -271,6 +278,7 @@ impl Worker {
             charge: Some(pick.charge),
             prompt: prompt.map(Box::new),
             new_block: pick.new_block,
+            expected: pick.expected,
             named: pick.ranks,
             picked_ms: now_ms,
             expected_ms: milliseconds(pick.cost.queue_seconds + pick.cost.miss_seconds),

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use crate::{ConfigErrors, CostWeights, Glob, RoleRules};
+use crate::{ConfigErrors, CostWeights, Glob, RoleRules, TokenRate};
 
 mod check;
 
@@ -43,8 +43,6 @@ const POOL: &str = "default";
 pub(crate) const MAX_RANKS: usize = 1024;
 /// Blocks kept for one pool and worker: about 45 MiB.
 const MAX_INDEX_BLOCKS: usize = 1_000_000;
-/// As in the estimate of a prompt's tokens.
-const BYTES_PER_TOKEN: u64 = 4;
 
 /// The picker's configuration as it is written.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -153,10 +151,10 @@ impl Config {
         self.scrape_interval_ms
     }
 
-    /// Blocks that as many tokens make.
+    /// Blocks that as many tokens make, at so many tokens a byte.
     #[must_use]
-    pub fn blocks_of(&self, tokens: u64) -> u32 {
-        let bytes = tokens.saturating_mul(BYTES_PER_TOKEN);
+    pub fn blocks_of(&self, tokens: u64, rate: TokenRate) -> u32 {
+        let bytes = rate.bytes(tokens);
         let blocks = bytes.checked_div(u64::try_from(self.block_bytes).unwrap_or(u64::MAX));
         u32::try_from(blocks.unwrap_or(0)).unwrap_or(u32::MAX)
     }
@@ -179,13 +177,13 @@ impl Config {
         self.block_bytes
     }
 
-    /// Tokens that a rank's cache holds, where it does not say so itself.
+    /// Tokens that a rank's cache holds, unless it says otherwise.
     #[must_use]
     pub fn rank_capacity_tokens(&self) -> u64 {
         self.rank_capacity_tokens
     }
 
-    /// Blocks that a rank's cache holds.
+    /// Blocks that a rank's cache holds, at the usual tokens a byte.
     #[must_use]
     pub fn rank_capacity_blocks(&self) -> u32 {
         self.rank_capacity_blocks
@@ -293,7 +291,7 @@ impl TryFrom<RawConfig> for Config {
             rank_capacity_blocks: 0,
             weights: check.weights(&raw),
         };
-        config.rank_capacity_blocks = config.blocks_of(capacity_tokens);
+        config.rank_capacity_blocks = config.blocks_of(capacity_tokens, TokenRate::default());
         check.finish(config)
     }
 }

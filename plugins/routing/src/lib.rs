@@ -21,6 +21,7 @@ mod cost;
 mod endpoint;
 mod endpoint_dump;
 mod exchange;
+mod feedback;
 mod filter_config;
 mod glob;
 mod hash;
@@ -50,6 +51,8 @@ mod section;
 #[cfg(test)]
 #[cfg(not(target_arch = "wasm32"))]
 mod spelling;
+mod token_rate;
+mod usage;
 mod wire;
 
 pub use block_stream::{BlockStream, RawBlock};
@@ -59,6 +62,7 @@ pub use cost::{Cost, CostWeights, Work};
 pub use endpoint::Endpoint;
 pub use endpoint_dump::{DumpError, EndpointDump, EndpointTable, FoundEndpoint, query_escape};
 pub use exchange::{Decidable, Due, Exchanges, Limits, ReadToEnd};
+pub use feedback::{Ages, Change, Expected, Told};
 pub use filter_config::FilterConfig;
 pub use glob::Glob;
 pub use hash::{chain, hash_bytes};
@@ -88,3 +92,5 @@ pub use routing_headers::{DESTINATION_HEADER, STRIPPED_HEADERS};
 pub use scrapes::{SCRAPE_TIMEOUT_MS, Scrapes};
 pub use sealed::{seal, unseal};
 pub use section::Section;
+pub use token_rate::{TokenRate, TokenRates};
+pub use usage::{AnswerKind, Usage, UsageReader};

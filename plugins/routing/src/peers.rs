@@ -228,6 +228,21 @@ impl Peers {
         self.outbox.lost(key, new_block);
     }
 
+    /// A rank may have lost all that it held.
+    pub fn doubted(&mut self, key: RankKey) {
+        self.outbox.doubted(key);
+    }
+
+    /// A rank has lost what it was sent before `at_ms`; what it holds again is to be told after that.
+    pub fn forgotten(&mut self, key: RankKey, at_ms: u64) {
+        self.outbox.forgotten(key, at_ms);
+    }
+
+    /// How much room a rank was found to have, in 1,024ths.
+    pub fn capacity(&mut self, key: RankKey, share: u32) {
+        self.outbox.capacity(key, share);
+    }
+
     /// An attempt on a rank failed, in the way of `code`.
     pub fn failed(&mut self, key: RankKey, code: u8, span: Span) {
         self.outbox.failed(key, code, span);

@@ -3,17 +3,20 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::{
-    Admission, BodyEnd, Candidate, Charge, Config, Cost, HealthTable, LoadTable, Membership,
-    MissWeight, Patience, PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, Sent, SentBlock,
-    Standing, Work, best_first, hash_bytes,
+    Admission, BodyEnd, Candidate, Charge, Config, Cost, Expected, HealthTable, LoadTable,
+    Membership, MissWeight, Patience, PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, Sent,
+    Standing, TokenRate, TokenRates, Work, best_first, hash_bytes,
 };
 
+use crate::feedback::Caches;
 use crate::peer_loads::PeerLoads;
 use crate::seats::{Seat, Seats};
 
+mod at_hand;
 mod healthy;
 mod heard;
 mod reported;
+mod told;
 
 use reported::Reported;
 
@@ -36,6 +39,8 @@ pub struct Pick {
     pub sent: Sent,
     /// The first block that the rank did not hold: what it loses if the prompt never gets there.
     pub new_block: Option<u64>,
+    /// What the answer is expected to say of the cache, where the prompt was read.
+    pub expected: Option<Expected>,
 }
 
 /// Where a request went after its pick.
@@ -47,6 +52,8 @@ pub struct Moved {
     pub sent: Sent,
     /// The first block that this rank did not hold.
     pub new_block: Option<u64>,
+    /// What the answer is expected to say of the cache, where the prompt was read.
+    pub expected: Option<Expected>,
 }
 
 /// A rank that a request may be sent to, with what a pick looks at.
@@ -74,7 +81,11 @@ pub struct Pool {
     patience: Patience,
     reported: Reported,
     miss_weight: MissWeight,
+    rates: TokenRates,
+    caches: Caches,
+    /// Of the prompt at hand: how much of it each rank holds, and the tokens in its bytes.
     depths: Vec<u32>,
+    rate: TokenRate,
 }
 
 impl Pool {
@@ -92,7 +103,10 @@ impl Pool {
             patience: Patience::default(),
             reported: Reported::default(),
             miss_weight: MissWeight::default(),
+            rates: TokenRates::default(),
+            caches: Caches::default(),
             depths: Vec::new(),
+            rate: TokenRate::default(),
         };
         pool.list(&Membership::from_static(pool.config.ranks()));
         pool
@@ -156,21 +170,22 @@ impl Pool {
     /// and some passes over the ranks.
     pub fn pick(&mut self, prompt: Option<&Prompt>, seed: u64, now_ms: u64) -> Option<Pick> {
         let prompt = prompt.filter(|prompt| prompt.body_end != BodyEnd::Unreadable);
-        let blocks = prompt.map_or(&[][..], |prompt| &prompt.blocks);
-        self.index.match_depths(
-            blocks.iter().map(|block| block.chain_hash),
-            &mut self.depths,
-        );
+        self.look_up(prompt);
+        self.pick_at_hand(prompt, seed, now_ms)
+    }
+
+    fn pick_at_hand(&mut self, prompt: Option<&Prompt>, seed: u64, now_ms: u64) -> Option<Pick> {
         let destinations = self.destinations(now_ms);
         self.note_busy(&destinations, now_ms);
         let candidates = self.candidates(prompt, &destinations);
         let order = best_first(&candidates, prompt.map_or(seed, |prompt| prompt.anchor));
         let best = *order.first()?;
         let matched_tokens = self.matched_tokens(prompt, best);
-        let prompt_tokens = prompt.map_or(0, Prompt::tokens);
+        let prompt_tokens = self.prompt_tokens(prompt);
         let cost = self.cost(prompt, best, self.loads.total(best), 0);
         let new_block = self.new_block(prompt, best);
-        let sent = self.remember(best, prompt);
+        let (sent, ages) = self.remember(best, prompt);
+        let expected = prompt.map(|prompt| self.expected(prompt, best, &ages));
         let queued_tokens = prompt_tokens.saturating_sub(matched_tokens);
         let charge = self.loads.charge(best, queued_tokens, prompt_tokens);
         self.reported.note_load(best, self.loads.total(best));
@@ -186,6 +201,7 @@ impl Pool {
             charge,
             sent,
             new_block,
+            expected,
         })
     }
 
@@ -196,7 +212,7 @@ impl Pool {
 
     /// Notes what a request that was picked for was found to hold once all of it was read; gives what is news.
     pub fn learn(&mut self, charge: &Charge, prompt: &Prompt) -> Sent {
-        self.remember(charge.rank(), Some(prompt))
+        self.remember(charge.rank(), Some(prompt)).0
     }
 
     /// Notes the first byte of a response; gives the tokens that are no longer queued.
@@ -221,19 +237,19 @@ impl Pool {
     ) -> Option<Moved> {
         let still_queued = self.loads.end(charge) > 0;
         let rank = self.seats.rank_of(crate::seats::address_hash(address))?;
-        let blocks = prompt.map_or(&[][..], |prompt| &prompt.blocks);
-        let hashes = blocks.iter().map(|block| block.chain_hash);
-        self.index.match_depths(hashes, &mut self.depths);
+        self.look_up(prompt);
         let matched_tokens = self.matched_tokens(prompt, rank);
-        let prompt_tokens = prompt.map_or(0, Prompt::tokens);
+        let prompt_tokens = self.prompt_tokens(prompt);
         let uncached = prompt_tokens.saturating_sub(matched_tokens);
         let new_block = self.new_block(prompt, rank);
-        let sent = self.remember(rank, prompt);
+        let (sent, ages) = self.remember(rank, prompt);
+        let expected = prompt.map(|prompt| self.expected(prompt, rank, &ages));
         let queued_tokens = if still_queued { uncached } else { 0 };
         Some(Moved {
             charge: self.loads.charge(rank, queued_tokens, prompt_tokens),
             sent,
             new_block,
+            expected,
         })
     }
 
@@ -267,33 +283,20 @@ impl Pool {
         Some((load.queued_tokens, load.in_flight))
     }
 
-    /// From now on the rank is believed to hold the prompt; gives the blocks that are news.
-    fn remember(&mut self, rank: RankId, prompt: Option<&Prompt>) -> Sent {
+    /// From now on the rank is believed to hold the prompt; gives the blocks that are news, and how old those were that the
+    /// rank had been sent before.
+    fn remember(&mut self, rank: RankId, prompt: Option<&Prompt>) -> (Sent, Vec<u32>) {
         let mut blocks = prompt.map_or(Vec::new(), |prompt| self.sent_blocks(prompt));
         let inserted = self.index.insert(rank, &blocks);
         let capacity = self.index.capacity_blocks();
         self.miss_weight
             .note_uses(inserted.old_blocks, inserted.blocks, capacity);
         blocks.drain(..inserted.young.min(blocks.len()));
-        Sent {
+        let sent = Sent {
             blocks,
             aged_blocks: inserted.aged_blocks,
-        }
-    }
-
-    fn sent_blocks(&self, prompt: &Prompt) -> Vec<SentBlock> {
-        let unit_bytes = u32::try_from(self.config.block_bytes()).unwrap_or(u32::MAX);
-        let ends = prompt.blocks.iter().map(|block| block.end_bytes);
-        let starts = std::iter::once(0).chain(ends);
-        let sent = prompt
-            .blocks
-            .iter()
-            .zip(starts)
-            .map(|(block, start_bytes)| SentBlock {
-                chain_hash: block.chain_hash,
-                start: start_bytes.checked_div(unit_bytes).unwrap_or(start_bytes),
-            });
-        sent.collect()
+        };
+        (sent, inserted.ages)
     }
 
     /// The ranks that may be picked, priced. Loads that ranks report count only where all of them have reported:
@@ -335,11 +338,11 @@ impl Pool {
     }
 
     fn cost(&self, prompt: Option<&Prompt>, rank: RankId, load: RankLoad, foreign: u32) -> Cost {
-        let tokens = prompt.map_or(0, Prompt::tokens);
+        let tokens = self.prompt_tokens(prompt);
         let weights = self.config.weights();
         let miss_weight = || {
             self.miss_weight
-                .on(load.held_tokens, self.capacity_tokens(rank))
+                .on(load.held_tokens, self.said_tokens(rank))
         };
         weights.cost(&Work {
             queued_tokens: load.queued_tokens,
@@ -348,24 +351,6 @@ impl Pool {
             held_tokens: load.held_tokens,
             in_flight: load.in_flight.saturating_add(foreign),
         })
-    }
-
-    fn capacity_tokens(&self, rank: RankId) -> u64 {
-        let reported = self.reported.capacity_tokens(rank);
-        reported.unwrap_or(self.config.rank_capacity_tokens())
-    }
-
-    fn matched_tokens(&self, prompt: Option<&Prompt>, rank: RankId) -> u64 {
-        let depth = self.depths.get(rank.index()).copied().unwrap_or(0);
-        prompt.map_or(0, |prompt| {
-            prompt.tokens_in(usize::try_from(depth).unwrap_or(0))
-        })
-    }
-
-    fn new_block(&self, prompt: Option<&Prompt>, rank: RankId) -> Option<u64> {
-        let depth = self.depths.get(rank.index()).copied().unwrap_or(0);
-        let block = prompt?.blocks.get(usize::try_from(depth).ok()?)?;
-        Some(block.chain_hash)
     }
 
     /// A rank takes its seat: what was known of the one before it is forgotten, and what others have on it counts.
@@ -377,6 +362,7 @@ impl Pool {
         self.health.seat(rank, seat.address_hash, seat.address.ip());
         self.patience.seat(rank);
         self.reported.seat(rank);
+        self.caches.seat(rank);
         self.loads
             .set_others(rank, self.peer_loads.of(seat.address_hash));
     }
@@ -384,9 +370,23 @@ impl Pool {
     fn set_capacities(&mut self) {
         let places = u16::try_from(self.seats.len()).unwrap_or(u16::MAX);
         for rank in (0..places).map(RankId) {
-            let blocks = self.config.blocks_of(self.capacity_tokens(rank));
-            self.index.set_capacity(rank, blocks);
+            self.set_capacity(rank);
         }
+    }
+
+    /// A rank has room for what it reports or the configuration says, as far as its answers bear that out.
+    fn set_capacity(&mut self, rank: RankId) {
+        let is_reported = self.reported.capacity_tokens(rank).is_some();
+        let tokens = self.said_tokens(rank);
+        let tokens = self.caches.scaled(rank, tokens, is_reported);
+        let blocks = self.config.blocks_of(tokens, self.rates.all());
+        self.index.set_capacity(rank, blocks);
+    }
+
+    /// The room that a rank reports or is configured to have.
+    fn said_tokens(&self, rank: RankId) -> u64 {
+        let reported = self.reported.capacity_tokens(rank);
+        reported.unwrap_or(self.config.rank_capacity_tokens())
     }
 }
 

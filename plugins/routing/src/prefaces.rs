@@ -28,6 +28,12 @@ pub struct Preface {
 }
 
 impl Preface {
+    /// Hash of the model's name, which is the first field; 0 where it is not there.
+    #[must_use]
+    pub fn model(&self) -> u64 {
+        self.front.first().copied().unwrap_or(0)
+    }
+
     /// The fields of the front as one word that does not depend on their order.
     #[must_use]
     pub fn front_hash(&self) -> u64 {

@@ -24,6 +24,10 @@ const YOUNG_SHARE: u32 = 16;
 /// Blocks that other workers told of, and nobody has asked for, as a part of those in the table: 16 bytes each.
 const TOLD_SHARE: usize = 2;
 
+/// What a rank was sent is remembered for so many times its capacity while there is room: only so it shows when the rank
+/// holds more than it is believed to.
+const REMEMBERED: u32 = 2;
+
 /// What a rank has been sent, counted in blocks.
 #[derive(Clone, Copy, Debug, Default)]
 struct RankClock {
@@ -60,7 +64,7 @@ struct Holder {
 }
 
 /// What a prompt was to a rank.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inserted {
     /// How many of its first blocks the rank had been sent a moment ago.
     pub young: usize,
@@ -70,6 +74,9 @@ pub struct Inserted {
     pub old_blocks: u64,
     /// Its length in that size.
     pub blocks: u64,
+    /// How far the rank's clock went since it was last sent the prompt's first blocks, of each of those that the rank held
+    /// and, behind them, of those that it is believed to have lost for want of room: these are known for a while.
+    pub ages: Vec<u32>,
 }
 
 /// The index of one pool.
@@ -113,6 +120,28 @@ impl PrefixIndex {
     pub fn lose(&mut self, rank: RankId, chain_hash: u64) {
         self.slots.take_from(chain_hash, rank.0);
         self.told.lose(rank.0, chain_hash);
+    }
+
+    /// Blocks that `rank` was sent in all, wrapping.
+    #[must_use]
+    pub fn sent_blocks(&self, rank: RankId) -> u32 {
+        self.clocks
+            .get(rank.index())
+            .map_or(0, |clock| clock.inserted)
+    }
+
+    /// Blocks that `rank` is believed to have room for.
+    #[must_use]
+    pub fn capacity(&self, rank: RankId) -> u32 {
+        self.clocks
+            .get(rank.index())
+            .map_or(0, |clock| clock.capacity)
+    }
+
+    /// How often `rank` was forgotten, wrapping.
+    #[must_use]
+    pub fn life(&self, rank: RankId) -> u16 {
+        self.clocks.get(rank.index()).map_or(0, |clock| clock.life)
     }
 
     /// Counts into `depths`, by rank, how many of the first blocks each rank holds without a gap.
@@ -173,20 +202,26 @@ impl PrefixIndex {
             .take_while(|block| block.start < clock.capacity);
         // The first block is touched always: where room is short it must not go before what stands behind it.
         let is_touched = |(position, _): &(usize, &SentBlock)| *position == 0 || *position >= young;
-        for (_, block) in fitting.enumerate().filter(is_touched) {
+        let mut known = held.clone();
+        for (position, block) in fitting.enumerate().filter(is_touched) {
             let holder = Holder {
                 rank: rank.0,
                 life: clock.life,
                 touched: now.wrapping_sub(block.start),
             };
-            self.slots.touch(block.chain_hash, holder, &self.clocks);
+            let before = self.slots.touch(block.chain_hash, holder, &self.clocks);
+            let lost = before.filter(|lost| position == known.len() && lost.life == clock.life);
+            known.extend(lost.map(|lost| lost.touched));
         }
         (held.len()..blocks.len()).for_each(|_| self.slots.sweep(&self.clocks));
+        let sent = |(block, touched): (&SentBlock, u32)| touched.wrapping_add(block.start);
+        let sent = blocks.iter().zip(known).map(sent);
         Inserted {
             young,
             aged_blocks,
             old_blocks,
             blocks: span(blocks).into(),
+            ages: sent.map(|sent| clock.inserted.wrapping_sub(sent)).collect(),
         }
     }
 
@@ -341,6 +376,15 @@ fn youth(clocks: &[RankClock], holder: &Holder) -> u32 {
     clocks
         .get(usize::from(holder.rank))
         .map_or(0, |clock| clock.youth(holder))
+}
+
+/// Whether it is known when a rank was sent a block, which it may have lost since.
+fn is_remembered(clocks: &[RankClock], holder: &Holder) -> bool {
+    let clock = clocks.get(usize::from(holder.rank));
+    clock.is_some_and(|clock| {
+        let age = clock.inserted.wrapping_sub(holder.touched);
+        holder.life == clock.life && age < clock.capacity.saturating_mul(REMEMBERED)
+    })
 }
 
 #[cfg(test)]

@@ -1,9 +1,6 @@
 //! A prompt as the router sees it: chained block hashes and a length.
 
-use crate::{Section, chain};
-
-/// Bytes of prompt text that make one token: a usual mean for English and code. Token ids count as text, too.
-const BYTES_PER_TOKEN: u64 = 4;
+use crate::{Section, TokenRate, chain};
 
 /// Prompts that are equal this far start alike: about 1,024 tokens.
 const ANCHOR_BYTES: u32 = 4096;
@@ -74,6 +71,8 @@ pub struct Prompt {
     pub prompt_bytes: u64,
     /// Hash of the prompt's start, for agreement among gateways.
     pub anchor: u64,
+    /// Hash of the model's name, 0 where none was read: tokens of a byte differ between models.
+    pub model: u64,
     /// How the reading ended.
     pub body_end: BodyEnd,
 }
@@ -107,6 +106,7 @@ impl Prompt {
             blocks,
             prompt_bytes: u64::from(before_bytes),
             anchor,
+            model: 0,
             body_end,
         }
     }
@@ -141,17 +141,23 @@ impl Prompt {
         }
     }
 
-    /// The prompt's length in tokens, estimated.
+    /// The prompt's length in tokens, by the usual rate; a pool learns the model's own.
     #[must_use]
     pub fn tokens(&self) -> u64 {
-        self.prompt_bytes.div_ceil(BYTES_PER_TOKEN)
+        TokenRate::default().tokens(self.prompt_bytes)
     }
 
-    /// Tokens up to the end of the first `depth` blocks, estimated.
+    /// Tokens up to the end of the first `depth` blocks, by the usual rate.
     #[must_use]
     pub fn tokens_in(&self, depth: usize) -> u64 {
+        TokenRate::default().whole_tokens(self.bytes_in(depth))
+    }
+
+    /// Bytes up to the end of the first `depth` blocks; 0 where there are not as many.
+    #[must_use]
+    pub fn bytes_in(&self, depth: usize) -> u64 {
         let block = depth.checked_sub(1).and_then(|last| self.blocks.get(last));
-        block.map_or(0, |block| u64::from(block.end_bytes) / BYTES_PER_TOKEN)
+        block.map_or(0, |block| u64::from(block.end_bytes))
     }
 }
 

@@ -127,11 +127,12 @@ impl PromptReader {
         preface.drop_uncertain(&mut main);
         let preface = preface.preface;
         let [tools, lead] = &preface.sections;
-        let prompt = Prompt::chained(
+        let mut prompt = Prompt::chained(
             chain(seed, preface.front_hash()),
             &[tools, lead, &main],
             body_end,
         );
+        prompt.model = preface.model();
         match body_end {
             BodyEnd::Cut => prompt.scaled(self.seen_bytes, body_bytes),
             _ => prompt,

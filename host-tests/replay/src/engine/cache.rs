@@ -156,6 +156,15 @@ impl PrefixCache {
         }
     }
 
+    /// Drops every block without users, as a cache that is reset.
+    pub fn lose(&mut self) {
+        while self.oldest != NONE {
+            let slot = self.oldest;
+            self.unlink(slot);
+            self.drop_block(slot);
+        }
+    }
+
     fn used_tokens(&self) -> u64 {
         let blocks = self.by_hash.len() as u64 - self.idle_blocks;
         blocks * BLOCK_TOKENS + self.private_tokens

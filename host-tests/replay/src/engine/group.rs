@@ -43,6 +43,11 @@ impl Group {
         &self.ranks[place]
     }
 
+    /// The cache of a rank loses all that no sequence uses.
+    pub fn lose_cache(&mut self, place: usize) {
+        self.ranks[place].lose_cache();
+    }
+
     /// When the steps under way end; `None` while all ranks are idle.
     #[must_use]
     pub fn ends_ms(&self) -> Option<f64> {

@@ -97,6 +97,11 @@ impl Rank {
         &self.cache
     }
 
+    /// Its cache loses all that no sequence uses, and nothing that it reports shows that.
+    pub fn lose_cache(&mut self) {
+        self.cache.lose();
+    }
+
     /// Tokens that it computed, of prompts and answers.
     #[must_use]
     pub fn computed_tokens(&self) -> u64 {

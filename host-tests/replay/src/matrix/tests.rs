@@ -28,6 +28,7 @@ fn matrix() -> Matrix {
             gateways_share: false,
             report_delay_ms: 5.0,
             report_interval_ms: None,
+            unknowns: Unknowns::default(),
         },
     }
 }

@@ -20,6 +20,7 @@ fn setup(ranks: usize) -> Setup {
         ranks,
         ranks_per_pod: 8,
         capacity_tokens: 100_000,
+        reports_capacity: true,
         block_tokens: BLOCK_TOKENS,
         seed: 1,
     }
@@ -121,11 +122,11 @@ fn reports_reach_the_router() {
 fn of_a_prompt_longer_than_the_reader_waits_for_the_leading_blocks_count() {
     let ours = ours(2);
     let long = arrival(0, 1, 500);
-    let prompt = ours.prompt(&long);
+    let prompt = Ours::prompt(&long, ours.decide_after_blocks);
     // 768 KiB of 2 KiB blocks.
     assert_eq!((prompt.blocks.len(), prompt.body_end), (384, BodyEnd::Cut));
     assert_eq!(prompt.tokens(), long.prompt_tokens);
-    let short = ours.prompt(&arrival(0, 1, 3));
+    let short = Ours::prompt(&arrival(0, 1, 3), ours.decide_after_blocks);
     assert_eq!((short.blocks.len(), short.body_end), (3, BodyEnd::Whole));
     assert_eq!(short.anchor, short.blocks[1].chain_hash);
     assert_eq!(short.tokens_in(3), 3 * BLOCK_TOKENS);
@@ -153,4 +154,79 @@ fn settings_in_a_name_are_those_of_the_configuration() {
     ] {
         assert!(Ours::named(wrong, &setup(2)).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn answers_correct_what_is_believed_unless_the_loop_is_open() {
+    for (name, still_matches) in [("ours", false), ("ours-open", true)] {
+        let roomy = Setup {
+            capacity_tokens: 1_000_000,
+            ..setup(1)
+        };
+        let mut ours = Ours::named(name, &roomy).unwrap();
+        for number in 0..3 {
+            pick(&mut ours, &arrival(number, number as u64, 20), 1.0);
+            ours.end(number, 0, usage(0), 2.0);
+        }
+        for number in 0..2 {
+            pick(&mut ours, &arrival(10 + number, number as u64, 20), 3.0);
+            ours.end(10 + number, 0, usage(0), 4.0);
+        }
+        // Twice nothing was there of what had just been sent: so the third is gone, too.
+        let prompt = Ours::prompt(&arrival(20, 2, 20), usize::MAX);
+        let picked = ours.pool.pick(Some(&prompt), 0, 5).unwrap();
+        assert_eq!(picked.matched_tokens > 0, still_matches, "{name}");
+    }
+}
+
+fn usage(cached_tokens: u64) -> Usage {
+    Usage {
+        prompt_tokens: 20 * BLOCK_TOKENS + 10,
+        cached_tokens,
+        output_tokens: 1,
+    }
+}
+
+struct HeldBy(usize);
+
+impl Truth for HeldBy {
+    fn first_token_ms(&self, _: usize, _: &Arrival) -> f64 {
+        panic!("the truth is the oracle's alone")
+    }
+
+    fn cached_tokens(&self, rank: usize, arrival: &Arrival) -> u64 {
+        if rank == self.0 {
+            arrival.blocks.len() as u64 * BLOCK_TOKENS
+        } else {
+            0
+        }
+    }
+}
+
+#[test]
+fn a_perfect_index_knows_what_is_there_and_one_of_its_own_only_what_it_sent() {
+    let pick_by = |ours: &mut Ours, number: usize, holder: usize| {
+        let view = View {
+            now_ms: 1.0,
+            reports: &[],
+            truth: &HeldBy(holder),
+        };
+        let arrival = arrival(number, 1, 20);
+        let rank = ours.pick(&arrival, &view);
+        ours.end(number, rank, Usage::default(), 2.0);
+        rank
+    };
+    let mut perfect = Ours::named("ours-perfect", &setup(8)).unwrap();
+    let mut own = Ours::named("ours-perfect-own", &setup(8)).unwrap();
+    for holder in 0..8 {
+        assert_eq!(pick_by(&mut perfect, holder, holder), holder);
+    }
+    let first = pick_by(&mut own, 0, 99);
+    let elsewhere = (first + 1) % 8;
+    assert_eq!(
+        pick_by(&mut own, 1, elsewhere),
+        first,
+        "not sent there by it"
+    );
+    assert_eq!(pick_by(&mut own, 2, first), first);
 }

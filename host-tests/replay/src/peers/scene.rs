@@ -77,6 +77,7 @@ pub(crate) fn setup(ranks: usize) -> Setup {
         ranks,
         ranks_per_pod: 8,
         capacity_tokens: 512_000,
+        reports_capacity: true,
         block_tokens: 512,
         seed: 1,
     }

@@ -32,6 +32,7 @@ fn gateways(policy: &str, ranks: usize, count: usize, seed: u64) -> Gateways {
             ranks,
             ranks_per_pod: 2,
             capacity_tokens: dense().capacity_tokens,
+            reports_capacity: true,
             block_tokens: 512,
             seed: seed + place as u64,
         };
@@ -239,9 +240,29 @@ fn routers_that_do_not_see_each_other_find_less() {
                 gateways_share,
                 report_delay_ms: 5.0,
                 report_interval_ms: None,
+                unknowns: Default::default(),
             },
         };
         matrix.run(1, |_, _, _| ()).unwrap()[0].figures.hit_rate
     };
     assert!(cached(true) > 1.1 * cached(false));
+}
+
+#[test]
+fn caches_that_are_emptied_cost_hits_and_no_request() {
+    let cached = |per_hour| {
+        let requests = scaled(&conversations(400, 1), 10.0);
+        let gateways = gateways("ours", 4, 1, 1);
+        let resets = Resets::new(per_hour, 1);
+        let outcome = run_with(&requests, dense(), 4, gateways, TIMING, Feed::Open, resets);
+        let outcome = outcome.unwrap();
+        assert_whole(&outcome, &requests, &dense());
+        let records = outcome.records.iter();
+        records
+            .map(|record| record.usage.cached_tokens)
+            .sum::<u64>()
+    };
+    let (never, each_second) = (cached(0.0), cached(3600.0));
+    assert!(each_second < never * 9 / 10, "{each_second} and {never}");
+    assert_eq!(each_second, cached(3600.0), "one seed gives one run");
 }

@@ -1,7 +1,6 @@
 //! The way of an answer back: the picker first, then the reader.
 
-use super::Simulation;
-use crate::envoy::HeaderMap;
+use super::{Simulation, usage};
 use crate::stream::StreamId;
 use crate::vm::Callback;
 use crate::vm_record::Plugin;
@@ -15,7 +14,7 @@ impl Simulation {
         let Some(stream) = self.envoy().streams.get_mut(&id) else {
             return;
         };
-        let headers = HeaderMap::of(&[(":status", &code.to_string()), ("server", "envoy")]);
+        let headers = usage::headers(id, code);
         stream.code = Some(code);
         let callback = Callback::ResponseHeaders {
             headers: headers.len(),
@@ -49,7 +48,7 @@ impl Simulation {
         if !stream.has_headers[plugin.place()] {
             return None;
         }
-        stream.at_hand(plugin).response_body = vec![b'x'; size];
+        stream.at_hand(plugin).response_body = usage::piece(id, size);
         self.call_filter(id, plugin, Callback::ResponseBody { size, end })?;
         let stream = self.envoy().streams.get_mut(&id)?;
         stream.at_hand(plugin).response_body.clear();

@@ -53,7 +53,6 @@ impl Worker {
         };
         let is_bad = status >= 500 && !NOT_THE_RANK.contains(&status);
         stream.answer = if is_bad { Answer::Bad } else { Answer::Good };
-        stream.prompt = None;
         let (pool, attempt) = (stream.pool, stream.attempt(now_ms));
         if is_bad {
             self.rank_failed(pool, address, Failure::ServerError, attempt, now_ms);
@@ -193,6 +192,7 @@ impl Worker {
         if let Some(stream) = self.streams.get_mut(&picker) {
             stream.charge = Some(moved.charge);
             stream.new_block = moved.new_block;
+            stream.expected = moved.expected;
         }
         self.tell_load(pool, rank);
         self.tell_prompt(pool, rank, &moved.sent);

@@ -19,6 +19,9 @@ pub(crate) const TICK: Duration = Duration::from_millis(4);
 /// How long workers may disagree on which ranks are out.
 const SPELLS_INTERVAL_MS: u64 = 1000;
 
+/// How long a new worker may assume the room that ranks report: 21 bytes a rank each time, and it learns by itself, too.
+const SHARES_INTERVAL_MS: u64 = 10_000;
+
 impl Worker {
     /// A request has come: from now on this VM is one of the workers.
     pub(crate) fn wake(&mut self) {
@@ -35,6 +38,7 @@ impl Worker {
             self.meet();
             self.judge_waits(now_ms);
             self.tell_spells(now_ms);
+            self.tell_shares(now_ms);
         }
         self.keep_watch(now_ms);
         self.show(now_ms);
@@ -50,6 +54,19 @@ impl Worker {
         for shared in self.pools.values() {
             for (key, spell) in shared.pool.spells(now_ms) {
                 self.peers.standing(key, &spell);
+            }
+        }
+    }
+
+    /// Says now and then how much room was found on ranks, for workers that have come since.
+    fn tell_shares(&mut self, now_ms: u64) {
+        if now_ms.abs_diff(self.shares_told_ms) < SHARES_INTERVAL_MS {
+            return;
+        }
+        self.shares_told_ms = now_ms;
+        for shared in self.pools.values() {
+            for (key, share) in shared.pool.shares() {
+                self.peers.capacity(key, share);
             }
         }
     }
@@ -228,6 +245,9 @@ impl Ears<'_> {
             News::Load { key, .. }
             | News::Prompt { key, .. }
             | News::Lost { key, .. }
+            | News::Doubted { key }
+            | News::Forgotten { key, .. }
+            | News::Capacity { key, .. }
             | News::Failed { key, .. }
             | News::Standing { key, .. }
             | News::Answered { key, .. } => key,
@@ -247,6 +267,9 @@ impl Ears<'_> {
                 pool.heard_prompt(key.rank, at_ms, aged_blocks, blocks, now_ms);
             }
             News::Lost { new_block, .. } => pool.heard_loss(key.rank, new_block),
+            News::Doubted { .. } => pool.heard_doubt(key.rank, now_ms),
+            News::Forgotten { at_ms, .. } => pool.heard_forgotten(key.rank, at_ms, now_ms),
+            News::Capacity { share, .. } => pool.heard_capacity(key.rank, share),
             News::Failed { code, span, .. } => {
                 pool.heard_failure(key.rank, code, span, now_ms);
             }

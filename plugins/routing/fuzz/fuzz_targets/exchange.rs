@@ -201,7 +201,7 @@ impl Worker {
                 .endpoint
                 .fills_cache()
                 .then_some(&decidable.prompt);
-            let pick = self.pool.pick(prompt, 7).expect("there are ranks");
+            let pick = self.pool.pick(prompt, 7, 0).expect("there are ranks");
             self.charges
                 .insert(decidable.picker, (pick.charge, pick.ranks[0]));
         }

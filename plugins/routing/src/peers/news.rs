@@ -78,6 +78,25 @@ pub enum News<'a> {
         /// The first block that was new to it.
         new_block: u64,
     },
+    /// A rank may have lost all that it held: an answer did not find what must be there.
+    Doubted {
+        /// The rank.
+        key: RankKey,
+    },
+    /// A rank has lost all that it held.
+    Forgotten {
+        /// The rank.
+        key: RankKey,
+        /// What was sent before is lost, in milliseconds since the epoch.
+        at_ms: u64,
+    },
+    /// How much room a rank was found to have.
+    Capacity {
+        /// The rank.
+        key: RankKey,
+        /// In 1,024ths of what it reports or is configured to have.
+        share: u32,
+    },
     /// An attempt on a rank failed.
     Failed {
         /// The rank.
@@ -130,8 +149,11 @@ const PROMPT: u8 = 3;
 const FAILED: u8 = 4;
 const ANSWERED: u8 = 5;
 const STANDING: u8 = 6;
-const TOLD: u8 = 8;
 const LOST: u8 = 7;
+const TOLD: u8 = 8;
+const FORGOTTEN: u8 = 9;
+const CAPACITY: u8 = 10;
+const DOUBTED: u8 = 11;
 
 impl<'a> SentBlocks<'a> {
     /// The blocks, first to last.
@@ -202,6 +224,23 @@ pub(crate) fn write_lost(bytes: &mut Vec<u8>, key: RankKey, new_block: u64) {
     bytes.extend_from_slice(&new_block.to_le_bytes());
 }
 
+/// Writes that a rank may have lost all that it held.
+pub(crate) fn write_doubted(bytes: &mut Vec<u8>, key: RankKey) {
+    write_head(bytes, DOUBTED, key);
+}
+
+/// Writes that a rank has lost all that it held.
+pub(crate) fn write_forgotten(bytes: &mut Vec<u8>, key: RankKey, at_ms: u64) {
+    write_head(bytes, FORGOTTEN, key);
+    bytes.extend_from_slice(&at_ms.to_le_bytes());
+}
+
+/// Writes how much room a rank has.
+pub(crate) fn write_capacity(bytes: &mut Vec<u8>, key: RankKey, share: u32) {
+    write_head(bytes, CAPACITY, key);
+    bytes.extend_from_slice(&share.to_le_bytes());
+}
+
 /// Writes that an attempt on a rank failed.
 pub(crate) fn write_failed(bytes: &mut Vec<u8>, key: RankKey, code: u8, span: Span) {
     write_head(bytes, FAILED, key);
@@ -259,6 +298,15 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
         LOST => News::Lost {
             key: key(wire)?,
             new_block: wire.u64()?,
+        },
+        DOUBTED => News::Doubted { key: key(wire)? },
+        FORGOTTEN => News::Forgotten {
+            key: key(wire)?,
+            at_ms: wire.u64()?,
+        },
+        CAPACITY => News::Capacity {
+            key: key(wire)?,
+            share: wire.u32()?,
         },
         FAILED => News::Failed {
             key: key(wire)?,
@@ -337,6 +385,9 @@ mod tests {
             to_ms: 1030,
         };
         write_lost(&mut bytes, KEY, 11);
+        write_doubted(&mut bytes, KEY);
+        write_forgotten(&mut bytes, KEY, 900);
+        write_capacity(&mut bytes, KEY, 896);
         write_failed(&mut bytes, KEY, 2, span);
         write_answered(&mut bytes, KEY, span, true);
         write_standing(&mut bytes, KEY, &[7; Spell::BYTES]);
@@ -368,6 +419,9 @@ mod tests {
                     key.pool, key.rank, load.queued_tokens, load.held_tokens, load.in_flight
                 ),
                 News::Lost { key, new_block } => format!("{} lost {new_block}", key.rank),
+                News::Doubted { key } => format!("{} doubted", key.rank),
+                News::Forgotten { key, at_ms } => format!("{} forgotten {at_ms}", key.rank),
+                News::Capacity { key, share } => format!("{} has {share}", key.rank),
                 News::Failed { code, span, .. } => {
                     format!("failed {code} {} {}", span.from_ms, span.to_ms)
                 }
@@ -381,12 +435,15 @@ mod tests {
             .collect()
     }
 
-    const ALL: [&str; 8] = [
+    const ALL: [&str; 11] = [
         "told 5000000",
         "1 2 3",
         "3 4 700 9000 5",
         "4 at 900 from 6 [(11, 0), (12, 1)]",
         "4 lost 11",
+        "4 doubted",
+        "4 forgotten 900",
+        "4 has 896",
         "failed 2 1000 1030",
         "answered 1000 1030 true",
         "standing 7",

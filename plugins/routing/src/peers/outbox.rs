@@ -110,6 +110,21 @@ impl Outbox {
         self.append(|bytes| news::write_lost(bytes, key, new_block));
     }
 
+    /// A rank may have lost all that it held.
+    pub(crate) fn doubted(&mut self, key: RankKey) {
+        self.append(|bytes| news::write_doubted(bytes, key));
+    }
+
+    /// A rank has lost what it was sent before `at_ms`.
+    pub(crate) fn forgotten(&mut self, key: RankKey, at_ms: u64) {
+        self.append(|bytes| news::write_forgotten(bytes, key, at_ms));
+    }
+
+    /// How much room a rank was found to have.
+    pub(crate) fn capacity(&mut self, key: RankKey, share: u32) {
+        self.append(|bytes| news::write_capacity(bytes, key, share));
+    }
+
     /// An attempt on a rank failed.
     pub(crate) fn failed(&mut self, key: RankKey, code: u8, span: Span) {
         self.append(|bytes| news::write_failed(bytes, key, code, span));

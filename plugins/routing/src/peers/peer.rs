@@ -185,8 +185,8 @@ impl Peer {
         !self.missed.is_empty()
     }
 
-    /// Reads a few of the older segments for what does not age by itself: loads do, prompts and failures have their time.
-    /// Gives how many it read.
+    /// Reads a few of the older segments for what has its time: prompts and failures. Loads and room are said anew, and a
+    /// cache that was lost then has been filled again since. Gives how many it read.
     pub(crate) fn catch_up(
         &mut self,
         memory: &impl SharedMemory,
@@ -201,10 +201,7 @@ impl Peer {
             let mut events =
                 segment.map_or(Wire::default(), |segment| segment.from(segment.events_at));
             while let Some(news) = news::read(&mut events) {
-                if !matches!(
-                    news,
-                    News::Load { .. } | News::Totals(_) | News::Told { .. }
-                ) {
+                if !ages(&news) {
                     heard(Heard::News {
                         slot: self.slot,
                         news,
@@ -214,4 +211,13 @@ impl Peer {
         }
         read
     }
+}
+
+/// Whether something is only true until the next of its kind.
+fn ages(news: &News<'_>) -> bool {
+    use News::{Capacity, Doubted, Forgotten, Load, Told, Totals};
+    matches!(
+        news,
+        Load { .. } | Totals(_) | Told { .. } | Doubted { .. } | Forgotten { .. } | Capacity { .. }
+    )
 }

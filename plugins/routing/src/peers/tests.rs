@@ -127,6 +127,9 @@ impl Vm {
                 }
                 News::Told { .. }
                 | News::Lost { .. }
+                | News::Doubted { .. }
+                | News::Forgotten { .. }
+                | News::Capacity { .. }
                 | News::Failed { .. }
                 | News::Answered { .. }
                 | News::Standing { .. } => {}

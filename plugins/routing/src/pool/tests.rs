@@ -2,6 +2,8 @@ use super::*;
 use crate::{Endpoint, PromptReader, RawConfig};
 
 #[cfg(not(target_arch = "wasm32"))]
+mod feedback;
+#[cfg(not(target_arch = "wasm32"))]
 mod properties;
 mod ranks;
 mod workers;

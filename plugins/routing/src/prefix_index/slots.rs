@@ -8,7 +8,7 @@
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-use super::{Holder, RankClock, youth};
+use super::{Holder, RankClock, is_remembered, youth};
 
 /// Slots looked at for each block that comes in: more than one, so that sweeping overtakes insertion.
 const SWEPT_SLOTS: usize = 3;
@@ -100,19 +100,23 @@ impl Slots {
         slot.map_or(&[], |slot| &slot.holders)
     }
 
-    /// Gives a block a holder; a block that is not there is put in, in place of another if all room is taken.
-    pub(super) fn touch(&mut self, hash: u64, holder: Holder, clocks: &[RankClock]) {
+    /// Gives a block a holder, and what this holder was before; a block that is not there is put in, in place of another if
+    /// all room is taken.
+    pub(super) fn touch(
+        &mut self,
+        hash: u64,
+        holder: Holder,
+        clocks: &[RankClock],
+    ) -> Option<Holder> {
         let place = self.find(hash).unwrap_or_else(|| self.put(hash, clocks));
-        let Some(slot) = self.arena.get_mut(place) else {
-            return;
-        };
-        match slot
-            .holders
-            .iter_mut()
-            .find(|known| known.rank == holder.rank)
-        {
-            Some(known) => *known = holder,
-            None => slot.holders.push(holder),
+        let slot = self.arena.get_mut(place)?;
+        let mut holders = slot.holders.iter_mut();
+        match holders.find(|known| known.rank == holder.rank) {
+            Some(known) => Some(std::mem::replace(known, holder)),
+            None => {
+                slot.holders.push(holder);
+                None
+            }
         }
     }
 
@@ -128,7 +132,7 @@ impl Slots {
         }
     }
 
-    /// Takes dead holders out of a few slots.
+    /// Takes holders out of a few slots that are dead for so long that nobody asks any more.
     pub(super) fn sweep(&mut self, clocks: &[RankClock]) {
         for _ in 0..SWEPT_SLOTS {
             let place = self.turn();
@@ -137,7 +141,7 @@ impl Slots {
                 .get_mut(place)
                 .filter(|slot| !slot.holders.is_empty())
             {
-                slot.holders.retain(|holder| youth(clocks, holder) > 0);
+                slot.holders.retain(|holder| is_remembered(clocks, holder));
                 if slot.holders.is_empty() {
                     self.release(place);
                 }

@@ -480,3 +480,37 @@ fn a_young_root_does_not_go_before_its_new_leaf() {
     insert(&mut index, A, &[1, 2, 3]);
     assert!(depths(&mut index, &[1])[0] == 1);
 }
+
+#[test]
+fn blocks_are_as_old_as_what_their_rank_was_sent_since() {
+    let mut index = index(100);
+    let known = |index: &mut PrefixIndex, hashes: &[u64]| index.insert(A, &sent(hashes)).ages;
+    assert!(known(&mut index, &[1, 2]).is_empty());
+    insert(&mut index, A, &[10, 11, 12]);
+    insert(&mut index, B, &[20; 9]);
+    assert_eq!(known(&mut index, &[1, 2, 3, 4]), [3, 3]);
+    insert(&mut index, A, &(30..60).collect::<Vec<u64>>());
+    // The first block is touched always; the second had gained too little to be.
+    assert_eq!(known(&mut index, &[1, 2, 3, 4, 5]), [30, 35, 30, 30]);
+}
+
+#[test]
+fn blocks_that_were_lost_for_want_of_room_are_known_until_as_much_again_has_come() {
+    let mut index = index(10);
+    insert(&mut index, A, &[1, 2]);
+    insert(&mut index, A, &[10, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
+    assert_eq!(depths(&mut index, &[1, 2]), [0, 0]);
+    assert_eq!(index.insert(A, &sent(&[1, 2])).ages, [10, 10]);
+    for hash in 100..200 {
+        insert(&mut index, A, &[hash]);
+    }
+    assert!(index.insert(A, &sent(&[1, 2])).ages.is_empty());
+}
+
+#[test]
+fn of_a_rank_that_was_forgotten_no_age_is_known() {
+    let mut index = index(10);
+    insert(&mut index, A, &[1, 2]);
+    index.forget(A);
+    assert!(index.insert(A, &sent(&[1, 2])).ages.is_empty());
+}

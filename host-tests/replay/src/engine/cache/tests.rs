@@ -93,6 +93,21 @@ fn blocks(family: u64, length: u64) -> Vec<u64> {
     (0..length).map(|place| family * 100 + place).collect()
 }
 
+#[test]
+fn a_cache_that_is_lost_keeps_what_is_in_use() {
+    let mut cache = PrefixCache::new(10 * BLOCK);
+    let [one, other] = [0, 1].map(|family| blocks(family, 3));
+    let slots: Vec<u32> = one.iter().map(|block| cache.take(*block)).collect();
+    let freed: Vec<u32> = other.iter().map(|block| cache.take(*block)).collect();
+    cache.release(&freed, 3, 0);
+    assert_eq!((cache.matched(&one), cache.matched(&other)), (3, 3));
+    cache.lose();
+    assert_eq!((cache.matched(&one), cache.matched(&other)), (3, 0));
+    assert_eq!(cache.room_tokens(), 7 * BLOCK);
+    cache.release(&slots, 3, 0);
+    assert_eq!((cache.matched(&one), cache.room_tokens()), (3, 10 * BLOCK));
+}
+
 proptest! {
     #[test]
     fn the_cache_is_its_twin(

@@ -79,6 +79,11 @@ impl Pair {
                     pool.heard_prompt(key.rank, at_ms, aged_blocks, blocks, now_ms);
                 }
                 News::Lost { key, new_block } => pool.heard_loss(key.rank, new_block),
+                News::Doubted { key } => pool.heard_doubt(key.rank, now_ms),
+                News::Forgotten { key, at_ms } => {
+                    pool.heard_forgotten(key.rank, at_ms, now_ms);
+                }
+                News::Capacity { key, share } => pool.heard_capacity(key.rank, share),
                 News::Failed { key, code, span } => {
                     pool.heard_failure(key.rank, code, span, now_ms);
                 }
@@ -295,4 +300,38 @@ fn a_worker_that_comes_late_has_the_loads_of_ranks_that_it_learns_of_later() {
     assert_eq!(late.load(pick.ranks[0]), Some((640, 1)));
     late.heard_nothing_of(3);
     assert_eq!(late.load(pick.ranks[0]), Some((0, 0)));
+}
+
+#[test]
+fn workers_count_the_misses_of_a_rank_together() {
+    let mut pair = Pair::new(&["10.0.0.1:8000"]);
+    let names = ["alice", "bob", "carol"];
+    for name in names {
+        let pick = pair.pick(0, &prompt(name, 20));
+        let rank = pick.charge.rank();
+        pair.pools[0].end(pick.charge);
+        pair.tell_load(0, rank);
+    }
+    for (worker, change) in [(0, crate::Change::Doubted), (1, crate::Change::Forgotten)] {
+        let prompt = prompt(names[worker], 20);
+        let pick = pair.pick(worker, &prompt);
+        let (rank, expected) = (pick.charge.rank(), pick.expected.unwrap());
+        let usage = crate::Usage {
+            prompt_tokens: 320,
+            cached_tokens: Some(0),
+            completion_tokens: None,
+        };
+        let told = pair.pools[worker].told(&expected, &prompt, &usage, 5, 9);
+        assert_eq!(told.change, change);
+        let key = pair.pools[worker].rank_key(rank).unwrap();
+        match change {
+            crate::Change::Doubted => pair.peers[worker].doubted(key),
+            _ => pair.peers[worker].forgotten(key, 5),
+        }
+        pair.peers[worker].prompt(key, 9, &told.sent);
+        pair.pools[worker].end(pick.charge);
+        pair.tell_load(worker, rank);
+    }
+    let held = names.map(|name| pair.pick(0, &prompt(name, 20)).matched_tokens);
+    assert_eq!(held, [0, 320, 0]);
 }

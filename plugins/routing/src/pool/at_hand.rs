@@ -1,0 +1,73 @@
+//! The prompt at hand: how much of it each rank holds, and how many tokens that is.
+
+use std::net::SocketAddr;
+
+use super::{Pick, Pool};
+use crate::{Prompt, RankId, SentBlock};
+
+impl Pool {
+    /// As [`pick`](Self::pick), by what ranks are known to hold and not by what the index believes: how many of the prompt's
+    /// first blocks are in the cache of each. Ranks that are not named hold nothing. A measure for the index: replay has
+    /// the truth.
+    pub fn pick_knowing(
+        &mut self,
+        prompt: &Prompt,
+        depths: impl IntoIterator<Item = (SocketAddr, u32)>,
+        seed: u64,
+        now_ms: u64,
+    ) -> Option<Pick> {
+        self.look_up(Some(prompt));
+        self.depths.fill(0);
+        for (address, depth) in depths {
+            let rank = self.seats.rank_of(crate::seats::address_hash(address));
+            let known = rank.and_then(|rank| self.depths.get_mut(rank.index()));
+            if let Some(known) = known {
+                *known = depth;
+            }
+        }
+        self.pick_at_hand(Some(prompt), seed, now_ms)
+    }
+
+    pub(super) fn matched_tokens(&self, prompt: Option<&Prompt>, rank: RankId) -> u64 {
+        let depth = self.depth(rank);
+        prompt.map_or(0, |prompt| self.rate.whole_tokens(prompt.bytes_in(depth)))
+    }
+
+    pub(super) fn prompt_tokens(&self, prompt: Option<&Prompt>) -> u64 {
+        prompt.map_or(0, |prompt| self.rate.tokens(prompt.prompt_bytes))
+    }
+
+    pub(super) fn new_block(&self, prompt: Option<&Prompt>, rank: RankId) -> Option<u64> {
+        let block = prompt?.blocks.get(self.depth(rank))?;
+        Some(block.chain_hash)
+    }
+
+    /// Takes a prompt at hand: how much of it each rank holds, and how many tokens its bytes are.
+    pub(super) fn look_up(&mut self, prompt: Option<&Prompt>) {
+        let blocks = prompt.map_or(&[][..], |prompt| &prompt.blocks);
+        let hashes = blocks.iter().map(|block| block.chain_hash);
+        self.index.match_depths(hashes, &mut self.depths);
+        self.rate = prompt.map_or(self.rate, |prompt| self.rates.of(prompt.model));
+    }
+
+    /// How many of the first blocks of the prompt at hand a rank holds.
+    pub(super) fn depth(&self, rank: RankId) -> usize {
+        let depth = self.depths.get(rank.index()).copied().unwrap_or(0);
+        usize::try_from(depth).unwrap_or(0)
+    }
+
+    pub(super) fn sent_blocks(&self, prompt: &Prompt) -> Vec<SentBlock> {
+        let unit_bytes = u32::try_from(self.config.block_bytes()).unwrap_or(u32::MAX);
+        let ends = prompt.blocks.iter().map(|block| block.end_bytes);
+        let starts = std::iter::once(0).chain(ends);
+        let sent = prompt
+            .blocks
+            .iter()
+            .zip(starts)
+            .map(|(block, start_bytes)| SentBlock {
+                chain_hash: block.chain_hash,
+                start: start_bytes.checked_div(unit_bytes).unwrap_or(start_bytes),
+            });
+        sent.collect()
+    }
+}
