@@ -129,11 +129,11 @@ fn a_rank_said_to_have_no_room_shows_nothing_of_it() {
 }
 
 #[test]
-fn the_room_goes_half_of_the_way_down_to_what_is_missing() {
+fn the_room_goes_a_quarter_of_the_way_down_to_what_is_missing() {
     let mut belief = belief(true, 1024);
     let changes = [624, 624, 624].map(|share| belief.learn(partly_missing(share), true));
-    assert_eq!(changes, [824, 724, 674].map(Change::Capacity));
-    assert_eq!(belief.scaled(1024, true), 674);
+    assert_eq!(changes, [924, 849, 793].map(Change::Capacity));
+    assert_eq!(belief.scaled(1024, true), 793);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn more_room_than_for_all_that_was_sent_is_no_reason_to_wait() {
     let mut belief = belief(false, 16 * WHOLE);
     assert_eq!(
         belief.learn(partly_missing(1000), false),
-        Change::Capacity(2000)
+        Change::Capacity(2500)
     );
 }
 
@@ -204,7 +204,7 @@ fn a_rank_is_forgotten_at_the_second_miss_in_a_row_of_young_blocks() {
 fn a_rank_that_lost_everything_does_not_lose_its_room() {
     let mut belief = belief(true, 1000);
     let old = [500, 400, 300].map(|share| belief.learn(missing(share), true));
-    assert!(matches!(old, [Change::Capacity(750), _, _]), "{old:?}");
+    assert!(matches!(old, [Change::Capacity(875), _, _]), "{old:?}");
     assert_eq!(belief.learn(missing(250), true), Change::Forgotten);
     belief.forgotten(5);
     assert_eq!(belief.share(), Some(1000));

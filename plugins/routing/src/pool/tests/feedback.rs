@@ -207,7 +207,7 @@ fn run(case: &Case) -> Outcome {
 }
 
 /// What answers tell makes the sum of what is predicted right within this, and each prediction on average within that.
-const MOST_BIAS: f64 = 2.0;
+const MOST_BIAS: f64 = 3.0;
 const MOST_ERROR: f64 = 5.0;
 
 /// Runs a case without and with what answers tell.
@@ -218,7 +218,7 @@ fn both(case: Case) -> [Outcome; 2] {
 /// Checks that answers make predictions right that would be far off without; gives both hit rates.
 fn check(case: Case) -> [f64; 2] {
     let [off, on] = both(case);
-    assert!(off.bias_percent() > 4.0 * MOST_BIAS, "off: {off:?}");
+    assert!(off.bias_percent() > 8.0, "off: {off:?}");
     assert!(on.bias_percent() < MOST_BIAS, "on: {on:?}");
     assert!(on.error_percent() < MOST_ERROR, "on: {on:?}");
     [off, on].map(|outcome| outcome.hit_percent())
@@ -254,7 +254,7 @@ fn caches_that_are_emptied_without_a_word_are_noticed() {
     // Each loss costs two requests that find out.
     assert!(off.bias_percent() > 5.0, "off: {off:?}");
     assert!(
-        on.bias_percent() < off.bias_percent() / 2.0,
+        on.bias_percent() < off.bias_percent() * 0.6,
         "{on:?} and {off:?}"
     );
     assert!(
