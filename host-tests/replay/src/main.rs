@@ -10,11 +10,13 @@ use replay::matrix::{Matrix, Site};
 use replay::profile::{self, Profile};
 use replay::table::{Row, markdown};
 use replay::unknowns::Unknowns;
-use replay::workload::{Trace, TraceRequest, read};
+use replay::workload::{self, Trace, TraceRequest, read};
 use replay::{charts, closed_loop, policies, readme};
 
 /// Where the public traces are looked for, from the top of the repository.
 const TRACES: &str = "../shared/traces";
+/// Before the name of a trace that is made.
+const MADE: &str = "made:";
 /// Their names.
 const TRACE_FILES: [&str; 3] = [
     "conversation_trace.jsonl",
@@ -26,7 +28,8 @@ const TRACE_FILES: [&str; 3] = [
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Options {
-    /// A trace in Mooncake's format, plain or .zst; may be repeated. Default: the public ones in ../shared/traces
+    /// A trace in Mooncake's format, plain or .zst; may be repeated. Default: the public ones in ../shared/traces. made:NAME is
+    /// one that is made: shared, documents, alone, bursts, sessions, reasoning, mixed; made:all is all of them
     #[arg(long)]
     trace: Vec<PathBuf>,
     /// Policies, separated by commas; default: all. ours:missWeight=5+inFlightCostMs=3 is the deployed decision with other
@@ -150,7 +153,8 @@ impl Options {
 
     fn traces(&self) -> Result<Vec<Trace>> {
         if !self.trace.is_empty() {
-            return self.trace.iter().map(|path| read(path)).collect();
+            let traces = self.trace.iter().map(|path| named_traces(path));
+            return Ok(traces.collect::<Result<Vec<_>>>()?.concat());
         }
         let folder = repository::root().join(TRACES);
         let paths = TRACE_FILES.iter().map(|file| folder.join(file));
@@ -166,6 +170,22 @@ impl Options {
         }
         paths.iter().map(|path| read(path)).collect()
     }
+}
+
+/// The trace in a file, or those that are made.
+fn named_traces(path: &Path) -> Result<Vec<Trace>> {
+    let Some(shape) = path.to_str().and_then(|path| path.strip_prefix(MADE)) else {
+        return Ok(vec![read(path)?]);
+    };
+    let all = workload::SHAPES.iter().map(|(name, _)| *name);
+    let names: Vec<&str> = match shape {
+        "all" => all.collect(),
+        _ => vec![shape],
+    };
+    let traces = names.into_iter().map(|name| {
+        workload::made(name).with_context(|| format!("no trace is made by the name {name:?}"))
+    });
+    traces.collect()
 }
 
 /// An hour of the shape of the public conversation trace.
@@ -285,6 +305,7 @@ mod tests {
             ["--ranks", "0"],
             ["--loads", "0"],
             ["--trace", "none.jsonl"],
+            ["--trace", "made:none"],
         ] {
             assert!(options(&arguments).matrix().is_err(), "{arguments:?}");
         }

@@ -165,7 +165,7 @@ impl Trial {
         let share = (needed / self.capacity).min(0.99);
         let room = knobs.no_room * (needed - self.capacity).max(0.0)
             + knobs.barrier * share / (1.0 - share)
-            + knobs.held * held;
+            + (knobs.held + knobs.full * (held / self.capacity).min(1.0)) * held;
         match knobs.product > 0.0 {
             true => (work + knobs.near) * f64::from(tally.flights + 1) + room,
             false => work + knobs.flight * f64::from(tally.flights) + room,

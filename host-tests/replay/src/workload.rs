@@ -1,6 +1,7 @@
 //! The requests of a run: a window of a trace, its bursts spread, its times scaled to a load.
 
 mod file;
+mod shapes;
 
 use std::rc::Rc;
 
@@ -8,6 +9,7 @@ use fastrand::Rng;
 use routing::chain;
 
 pub use file::read;
+pub use shapes::{SHAPES, made};
 
 use crate::engine::BLOCK_TOKENS;
 use crate::policy::Arrival;

@@ -1,11 +1,12 @@
 //! What answering a request on a rank is expected to cost, in seconds.
 //!
-//! `cost = (queued + w * uncached + h * held) / R + a * in_flight`. A miss weighs more than queued work (`w > 1`) as far as it
+//! `cost = (queued + w * uncached + h * k * held) / R + a * in_flight`. A miss weighs more than queued work (`w > 1`) as far as it
 //! costs everyone after it, too ([`MissWeight`](crate::MissWeight)). What running sequences hold (`held`) slows each step
-//! down, keeps others from being let in once the cache is full, and will drive out what the cache holds beside them.
+//! down, keeps others from being let in once the cache is full, and drives out what the cache holds beside them: all the more
+//! the larger a share of the cache (`k`) that is.
 
-/// What a token of a prompt that runs weighs, against one to prefill. Replays have a flat optimum from 0.05 to 0.2; without
-/// it four long prompts can meet on a rank whose cache has room for three.
+/// What a token of a prompt that runs weighs in a full cache, against one to prefill. Replays have a flat optimum from 0.1 to
+/// 0.2; without it four long prompts can meet on a rank whose cache has room for three.
 const HELD_WEIGHT: f64 = 0.1;
 
 /// What a rank has and would get, as the cost sees it.
@@ -19,6 +20,8 @@ pub struct Work {
     pub miss_weight: f64,
     /// Tokens of the prompts in flight.
     pub held_tokens: u64,
+    /// The share of the cache that these take, 0 to 1.
+    pub in_use: f64,
     /// Requests in flight.
     pub in_flight: u32,
 }
@@ -63,7 +66,7 @@ impl CostWeights {
         Cost {
             queue_seconds: seconds(work.queued_tokens, rate),
             miss_seconds: work.miss_weight * seconds(work.uncached_tokens, rate),
-            held_seconds: HELD_WEIGHT * seconds(work.held_tokens, rate),
+            held_seconds: HELD_WEIGHT * work.in_use * seconds(work.held_tokens, rate),
             in_flight_seconds: self.in_flight_seconds * f64::from(work.in_flight),
         }
     }
@@ -92,14 +95,15 @@ mod tests {
             uncached_tokens: 2_000,
             miss_weight: 3.0,
             held_tokens: 30_000,
+            in_use: 0.5,
             in_flight: 4,
         });
         for (given, expected) in [
             (cost.queue_seconds, 0.5),
             (cost.miss_seconds, 0.6),
-            (cost.held_seconds, 0.3),
+            (cost.held_seconds, 0.15),
             (cost.in_flight_seconds, 0.04),
-            (cost.total_seconds(), 1.44),
+            (cost.total_seconds(), 1.29),
         ] {
             assert!(
                 (given - expected).abs() < 1e-12,
@@ -118,6 +122,7 @@ mod tests {
                 uncached_tokens: tokens,
                 miss_weight: 1.0,
                 held_tokens: tokens,
+                in_use: 0.25,
                 in_flight,
             };
             let more = [
@@ -145,6 +150,7 @@ mod tests {
             uncached_tokens: u64::MAX,
             miss_weight: 20.0,
             held_tokens: u64::MAX,
+            in_use: 1.0,
             in_flight: u32::MAX,
         };
         assert!(total(&most).is_finite());

@@ -73,7 +73,7 @@ pub use json::{Event, JsonError, JsonScanner};
 pub use load::{Charge, LoadTable, RankLoad};
 pub use membership::{Condition, Member, Membership, MembershipError};
 pub use metrics_page::MetricsPage;
-pub use miss_weight::MissWeight;
+pub use miss_weight::{MissWeight, in_use};
 pub use peers::{
     BEAT_MS, Heard, LEASE_MS, News, Office, Peers, RankKey, Sent, SentBlock, SentBlocks,
     SharedMemory, Span, Stored, Totals,

@@ -52,16 +52,20 @@ impl MissWeight {
         }
     }
 
-    /// How much an uncached token weighs on a rank whose running sequences have `held_tokens` of `capacity_tokens`; 1 is a
-    /// token of work.
+    /// How much an uncached token weighs on a rank of whose cache this share is in use; 1 is a token of work.
     #[must_use]
-    pub fn on(&self, held_tokens: u64, capacity_tokens: u64) -> f64 {
+    pub fn on(&self, in_use: f64) -> f64 {
         let waiters = self.busy_share / (1.0 - self.busy_share).max(f64::EPSILON);
-        let in_use = part(held_tokens, capacity_tokens.saturating_sub(held_tokens));
         1.0 + waiters.min(MAX_WAITERS)
             + OLD_USE_WEIGHT * self.old_use_share
             + IN_USE_WEIGHT * in_use
     }
+}
+
+/// The share of a cache that is in use, 1 where more is held than it has room for.
+#[must_use]
+pub fn in_use(held_tokens: u64, capacity_tokens: u64) -> f64 {
+    part(held_tokens, capacity_tokens.saturating_sub(held_tokens))
 }
 
 /// One count as a part of itself and the rest; 0 of nothing. Counts stay far below 2^53, where f64 is exact.
@@ -92,22 +96,22 @@ mod tests {
     #[test]
     fn while_ranks_idle_and_caches_have_room_a_miss_is_its_own_work() {
         let weight = MissWeight::default();
-        close(weight.on(0, 1000), 1.0);
-        close(weight.on(0, 0), 1.0);
+        close(weight.on(0.0), 1.0);
+        close(weight.on(0.0), 1.0);
     }
 
     #[test]
     fn a_miss_weighs_as_much_more_as_a_busy_period_becomes_longer() {
         let mut weight = MissWeight::default();
         weight.note_busy(3, 4, 1000);
-        close(weight.on(0, 1000), 1.0);
+        close(weight.on(0.0), 1.0);
         // 10 s later half of the difference has come: 3/8 of the ranks are busy, 3/8 / 5/8 more.
         weight.note_busy(3, 4, 11_000);
-        close(weight.on(0, 1000), 1.6);
+        close(weight.on(0.0), 1.6);
         (2..100_000).for_each(|second| weight.note_busy(3, 4, second * 10_000));
-        close(weight.on(0, 1000), 4.0);
+        close(weight.on(0.0), 4.0);
         (100_000..200_000).for_each(|second| weight.note_busy(4, 4, second * 10_000));
-        close(weight.on(0, 1000), 6.0);
+        close(weight.on(0.0), 6.0);
     }
 
     #[test]
@@ -115,7 +119,7 @@ mod tests {
         let mut weight = MissWeight::default();
         weight.note_busy(0, 4, 0);
         (0..100).for_each(|ms| weight.note_busy(4, 4, ms));
-        assert!(weight.on(0, 1000) < 1.02, "{weight:?}");
+        assert!(weight.on(0.0) < 1.02, "{weight:?}");
     }
 
     #[test]
@@ -123,32 +127,39 @@ mod tests {
         let mut weight = MissWeight::default();
         // 100 blocks of 1,000 that the caches hold: a tenth of the way to a quarter, or 100 of 1,100.
         weight.note_uses(25, 100, 1000);
-        close(weight.on(0, 1000), 1.0 + 8.0 * 0.25 * 100.0 / 1100.0);
+        close(weight.on(0.0), 1.0 + 8.0 * 0.25 * 100.0 / 1100.0);
         (0..10_000).for_each(|_| weight.note_uses(25, 100, 1000));
-        close(weight.on(0, 1000), 3.0);
+        close(weight.on(0.0), 3.0);
         (0..10_000).for_each(|_| weight.note_uses(0, 100, 1000));
-        close(weight.on(0, 1000), 1.0);
+        close(weight.on(0.0), 1.0);
     }
 
     #[test]
-    fn a_cache_full_of_running_sequences_makes_a_miss_dearer_and_one_that_is_overfull_no_more() {
+    fn a_cache_full_of_running_sequences_makes_a_miss_dearer() {
         let weight = MissWeight::default();
-        close(weight.on(500, 1000), 2.0);
-        close(weight.on(1000, 1000), 3.0);
-        close(weight.on(u64::MAX, 1000), 3.0);
+        close(weight.on(0.5), 2.0);
+        close(weight.on(1.0), 3.0);
+    }
+
+    #[test]
+    fn no_more_than_the_whole_cache_is_in_use() {
+        for (held, capacity, share) in [(0, 0, 0.0), (250, 1000, 0.25), (1000, 1000, 1.0)] {
+            close(in_use(held, capacity), share);
+        }
+        close(in_use(u64::MAX, 1000), 1.0);
     }
 
     #[test]
     fn a_clock_that_goes_back_changes_nothing_and_odd_counts_make_no_odd_weights() {
         let mut weight = MissWeight::default();
         weight.note_busy(1, 2, 1000);
-        let before = weight.on(0, 10);
+        let before = weight.on(0.0);
         weight.note_busy(2, 2, 10);
-        close(weight.on(0, 10), before);
+        close(weight.on(0.0), before);
         weight.note_busy(9, 2, u64::MAX);
         weight.note_uses(9, 2, 0);
         weight.note_uses(u64::MAX, u64::MAX, u64::MAX);
         weight.note_busy(0, 0, 0);
-        assert!((1.0..20.0).contains(&weight.on(u64::MAX, 0)), "{weight:?}");
+        assert!((1.0..20.0).contains(&weight.on(1.0)), "{weight:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::{
     Admission, BodyEnd, Candidate, Charge, Config, Cost, Expected, HealthTable, LoadTable,
     Membership, MissWeight, Patience, PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, Sent,
-    Standing, TokenRate, TokenRates, Work, best_first, hash_bytes,
+    Standing, TokenRate, TokenRates, Work, best_first, hash_bytes, in_use,
 };
 
 use crate::feedback::Caches;
@@ -340,15 +340,14 @@ impl Pool {
     fn cost(&self, prompt: Option<&Prompt>, rank: RankId, load: RankLoad, foreign: u32) -> Cost {
         let tokens = self.prompt_tokens(prompt);
         let weights = self.config.weights();
-        let miss_weight = || {
-            self.miss_weight
-                .on(load.held_tokens, self.said_tokens(rank))
-        };
+        let in_use = in_use(load.held_tokens, self.said_tokens(rank));
+        let miss_weight = || self.miss_weight.on(in_use);
         weights.cost(&Work {
             queued_tokens: load.queued_tokens,
             uncached_tokens: tokens.saturating_sub(self.matched_tokens(prompt, rank)),
             miss_weight: weights.miss_weight.unwrap_or_else(miss_weight),
             held_tokens: load.held_tokens,
+            in_use,
             in_flight: load.in_flight.saturating_add(foreign),
         })
     }

@@ -25,6 +25,8 @@ pub struct Knobs {
     pub in_use: f64,
     /// What a token of a running prompt weighs.
     pub held: f64,
+    /// What such a token weighs more in a cache that is in use from end to end.
+    pub full: f64,
     /// What a request in flight weighs.
     pub flight: f64,
     /// What each token before it adds to a token's work: attention.
@@ -65,7 +67,8 @@ impl Default for Knobs {
             busy_ms: 10_000.0,
             old_uses: 8.0,
             in_use: 2.0,
-            held: 0.1,
+            held: 0.0,
+            full: 0.1,
             flight: 200.0,
             attention: 0.0,
             product: 0.0,

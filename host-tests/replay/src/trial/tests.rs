@@ -32,31 +32,31 @@ fn close(given: f64, expected: f64) {
 #[test]
 fn each_knob_adds_its_part_worked_out_by_hand() {
     // 1,000 queued, 4,096 uncached; two in flight.
-    close(cost("held=0+in_use=0+flight=0"), 1000.0 + 4096.0);
-    close(cost("held=0+in_use=0"), 5096.0 + 400.0);
-    close(cost("in_use=0+flight=0"), 5096.0 + 0.1 * 3000.0);
-    close(cost("held=0+flight=0"), 1000.0 + 4096.0 * (1.0 + 2.0 * 0.3));
+    close(cost("full=0+in_use=0+flight=0"), 1000.0 + 4096.0);
+    close(cost("full=0+in_use=0"), 5096.0 + 400.0);
+    close(cost("in_use=0+flight=0"), 5096.0 + 0.1 * 0.3 * 3000.0);
+    close(cost("full=0+flight=0"), 1000.0 + 4096.0 * (1.0 + 2.0 * 0.3));
     close(
-        cost("held=0+in_use=0+flight=0+miss=3"),
+        cost("full=0+in_use=0+flight=0+miss=3"),
         1000.0 + 3.0 * 4096.0,
     );
     close(
-        cost("held=0+in_use=0+flight=0+waiting_of=3"),
+        cost("full=0+in_use=0+flight=0+waiting_of=3"),
         1000.0 + 2.0 * 4096.0,
     );
-    close(cost("held=0+in_use=0+product=1"), (5096.0 + 100.0) * 3.0);
+    close(cost("full=0+in_use=0+product=1"), (5096.0 + 100.0) * 3.0);
     // Each token has those before it: 1,024 matched, half of 4,096 on average.
     close(
-        cost("held=0+in_use=0+flight=0+attention=0.001"),
+        cost("full=0+in_use=0+flight=0+attention=0.001"),
         1000.0 + 4096.0 * (1.0 + 3.072),
     );
     // 8,120 of 10,000 tokens would be in use.
     close(
-        cost("held=0+in_use=0+flight=0+barrier=100"),
+        cost("full=0+in_use=0+flight=0+barrier=100"),
         5096.0 + 100.0 * 0.812 / 0.188,
     );
     close(
-        cost("held=0+in_use=0+flight=0+no_room=1+output=1000"),
+        cost("full=0+in_use=0+flight=0+no_room=1+output=1000"),
         5096.0 + 1120.0,
     );
 }

@@ -33,6 +33,7 @@ fn check(config: &Config) {
         uncached_tokens: u64::MAX,
         miss_weight: config.weights().miss_weight.unwrap_or(100.0),
         held_tokens: u64::MAX,
+        in_use: 1.0,
         in_flight: u32::MAX,
     });
     assert!(highest.total_seconds().is_finite());

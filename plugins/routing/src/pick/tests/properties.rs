@@ -40,6 +40,7 @@ fn candidates(ranks: &[Rank]) -> Vec<Candidate> {
             uncached_tokens: PROMPT_TOKENS - rank.matched_tokens,
             miss_weight: 3.0,
             held_tokens: PROMPT_TOKENS * u64::from(rank.in_flight),
+            in_use: 0.5,
             in_flight: rank.in_flight,
         };
         WEIGHTS.cost(&work).total_seconds()
