@@ -25,6 +25,7 @@ pub mod settings;
 pub mod simulation;
 pub mod table;
 pub mod trial;
+pub mod tried;
 pub mod unknowns;
 pub mod verdict;
 pub mod workload;

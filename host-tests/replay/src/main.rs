@@ -11,7 +11,7 @@ use replay::profile::{self, Profile};
 use replay::table::{Row, markdown};
 use replay::unknowns::Unknowns;
 use replay::workload::{self, Trace, TraceRequest, read};
-use replay::{charts, closed_loop, policies, readme};
+use replay::{charts, closed_loop, policies, readme, tried};
 
 /// Where the public traces are looked for, from the top of the repository.
 const TRACES: &str = "../shared/traces";
@@ -79,6 +79,9 @@ struct Options {
     /// not told the truth; at loads 0.7 and 0.9
     #[arg(long = "loop")]
     is_loop: bool,
+    /// Run the ideas of TRIED.md against the deployed decision, over the traces and over those that are made, instead
+    #[arg(long)]
+    tried: bool,
     /// Ranks of a wide-ep group do not step together
     #[arg(long)]
     no_lockstep: bool,
@@ -238,6 +241,15 @@ fn progress(began: Instant) -> impl Fn(&str, usize, usize) {
     }
 }
 
+fn compare_ideas(options: &Options, mut matrix: Matrix) -> Result<()> {
+    matrix.policies = tried::policies();
+    let public = matrix.run(options.threads, progress(Instant::now()))?;
+    matrix.traces = named_traces(Path::new("made:all"))?;
+    let made = matrix.run(options.threads, progress(Instant::now()))?;
+    println!("{}", tried::markdown(&public, &made));
+    Ok(())
+}
+
 fn compare_loop(options: &Options, mut matrix: Matrix) -> Result<()> {
     // At these loads it matters where prompts are cached.
     matrix.loads = vec![0.7, 0.9];
@@ -249,6 +261,9 @@ fn compare_loop(options: &Options, mut matrix: Matrix) -> Result<()> {
 fn main() -> Result<()> {
     let options = Options::parse();
     let matrix = options.matrix()?;
+    if options.tried {
+        return compare_ideas(&options, matrix);
+    }
     if options.is_loop {
         return compare_loop(&options, matrix);
     }
