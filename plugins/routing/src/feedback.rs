@@ -36,6 +36,8 @@ pub struct Expected {
     /// Whose cache the number of cached tokens means: the rank that prefills the prompt. That is the one that answers, unless
     /// a sidecar sends the prompt to another rank first and passes that one's number on.
     pub rank: RankId,
+    /// Whether other gateways are taken to send such prompts to it, too.
+    pub(crate) is_home: bool,
     /// Tokens that were believed to be there.
     pub matched_tokens: u64,
     pub(crate) matched_bytes: u64,

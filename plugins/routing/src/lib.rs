@@ -26,6 +26,7 @@ mod filter_config;
 mod glob;
 mod hash;
 mod health;
+mod homes;
 mod json;
 mod load;
 mod membership;
@@ -53,6 +54,7 @@ mod section;
 mod spelling;
 mod token_rate;
 mod usage;
+mod usual_request;
 mod wire;
 
 pub use block_stream::{BlockStream, RawBlock};

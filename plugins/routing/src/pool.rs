@@ -9,12 +9,15 @@ use crate::{
 };
 
 use crate::feedback::Caches;
+use crate::homes::Homes;
 use crate::peer_loads::PeerLoads;
 use crate::seats::{Seat, Seats};
+use crate::usual_request::UsualRequest;
 
 mod at_hand;
 mod healthy;
 mod heard;
+mod others;
 mod reported;
 mod told;
 
@@ -81,10 +84,13 @@ pub struct Pool {
     patience: Patience,
     reported: Reported,
     miss_weight: MissWeight,
+    homes: Homes,
+    usual: UsualRequest,
     rates: TokenRates,
     caches: Caches,
     /// Of the prompt at hand: how much of it each rank holds, and the tokens in its bytes.
     depths: Vec<u32>,
+    home: Option<RankId>,
     rate: TokenRate,
 }
 
@@ -103,9 +109,12 @@ impl Pool {
             patience: Patience::default(),
             reported: Reported::default(),
             miss_weight: MissWeight::default(),
+            homes: Homes::default(),
+            usual: UsualRequest::default(),
             rates: TokenRates::default(),
             caches: Caches::default(),
             depths: Vec::new(),
+            home: None,
             rate: TokenRate::default(),
         };
         pool.list(&Membership::from_static(pool.config.ranks()));
@@ -176,17 +185,17 @@ impl Pool {
 
     fn pick_at_hand(&mut self, prompt: Option<&Prompt>, seed: u64, now_ms: u64) -> Option<Pick> {
         let destinations = self.destinations(now_ms);
-        self.note_busy(&destinations, now_ms);
+        let anchor = self.look_around(prompt, &destinations, now_ms);
         let candidates = self.candidates(prompt, &destinations);
-        let order = best_first(&candidates, prompt.map_or(seed, |prompt| prompt.anchor));
+        let order = best_first(&candidates, anchor.unwrap_or(seed));
         let best = *order.first()?;
         let matched_tokens = self.matched_tokens(prompt, best);
         let prompt_tokens = self.prompt_tokens(prompt);
-        let cost = self.cost(prompt, best, self.loads.total(best), 0);
+        let cost = self.cost(prompt, best, self.loads.total(best));
         let new_block = self.new_block(prompt, best);
         let (sent, ages) = self.remember(best, prompt);
         let expected = prompt.map(|prompt| self.expected(prompt, best, &ages));
-        let queued_tokens = prompt_tokens.saturating_sub(matched_tokens);
+        let queued_tokens = self.uncached_tokens(prompt, best);
         let charge = self.loads.charge(best, queued_tokens, prompt_tokens);
         self.reported.note_load(best, self.loads.total(best));
         Some(Pick {
@@ -307,8 +316,11 @@ impl Pool {
         let admitted = || destinations.iter().filter(takes);
         let all_reported = admitted().all(|d| d.foreign.is_some());
         let price = |d: &Destination| {
-            let foreign = d.foreign.filter(|_| all_reported).unwrap_or(0);
-            let cost = self.cost(prompt, d.rank, d.load, foreign);
+            let load = match all_reported {
+                true => self.with_others(d),
+                false => d.load,
+            };
+            let cost = self.cost(prompt, d.rank, load);
             Candidate {
                 rank: d.rank,
                 pod: d.pod,
@@ -331,24 +343,17 @@ impl Pool {
         self.seats.destinations().map(destination).collect()
     }
 
-    fn note_busy(&mut self, destinations: &[Destination], now_ms: u64) {
-        let is_busy = |d: &&Destination| d.load.queued_tokens > 0;
-        let busy = destinations.iter().filter(is_busy).count();
-        self.miss_weight.note_busy(busy, destinations.len(), now_ms);
-    }
-
-    fn cost(&self, prompt: Option<&Prompt>, rank: RankId, load: RankLoad, foreign: u32) -> Cost {
-        let tokens = self.prompt_tokens(prompt);
+    fn cost(&self, prompt: Option<&Prompt>, rank: RankId, load: RankLoad) -> Cost {
         let weights = self.config.weights();
         let in_use = in_use(load.held_tokens, self.said_tokens(rank));
         let miss_weight = || self.miss_weight.on(in_use);
         weights.cost(&Work {
             queued_tokens: load.queued_tokens,
-            uncached_tokens: tokens.saturating_sub(self.matched_tokens(prompt, rank)),
+            uncached_tokens: self.uncached_tokens(prompt, rank),
             miss_weight: weights.miss_weight.unwrap_or_else(miss_weight),
             held_tokens: load.held_tokens,
             in_use,
-            in_flight: load.in_flight.saturating_add(foreign),
+            in_flight: load.in_flight,
         })
     }
 

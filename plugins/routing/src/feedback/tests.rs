@@ -13,6 +13,7 @@ fn expected() -> Expected {
         ((place + 1) * 10, age)
     };
     Expected {
+        is_home: false,
         rank: RankId(0),
         matched_tokens: 250,
         matched_bytes: 1000,

@@ -47,6 +47,7 @@ impl Pool {
         let blocks = prompt.map_or(&[][..], |prompt| &prompt.blocks);
         let hashes = blocks.iter().map(|block| block.chain_hash);
         self.index.match_depths(hashes, &mut self.depths);
+        self.home = None;
         self.rate = prompt.map_or(self.rate, |prompt| self.rates.of(prompt.model));
     }
 

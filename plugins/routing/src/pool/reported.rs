@@ -117,6 +117,7 @@ impl Pool {
                 self.rank_reported(rank, report, max_age_ms, now_ms);
             }
         }
+        self.note_others(now_ms);
         self.set_capacities();
     }
 

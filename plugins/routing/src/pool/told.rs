@@ -19,6 +19,7 @@ impl Pool {
         let ends = prompt.blocks.iter().map(|block| u64::from(block.end_bytes));
         Expected {
             rank,
+            is_home: self.home == Some(rank),
             matched_tokens: self.rate.whole_tokens(matched_bytes),
             matched_bytes,
             life: self.index.life(rank),
@@ -53,6 +54,9 @@ impl Pool {
         }
         self.rates
             .learn(prompt.model, prompt.prompt_bytes, usage.prompt_tokens);
+        if let Some(cached) = usage.cached_tokens.filter(|_| expected.is_home) {
+            self.note_found(expected.matched_tokens, cached, usage.prompt_tokens);
+        }
         told.change = self.judge(expected, prompt, usage);
         if told.change == Change::Forgotten {
             self.forget(expected.rank, picked_ms, now_ms);
