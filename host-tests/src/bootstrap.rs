@@ -70,6 +70,15 @@ impl Bootstrap {
         Ok(Self::read("round-robin.yaml")?.ranks(ranks))
     }
 
+    /// Balances by another policy of Envoy's own; for the gateway without the module.
+    #[must_use]
+    pub fn balance(mut self, policy: &str) -> Self {
+        if let Some(balanced) = self.0.pointer_mut("/static_resources/clusters/0/lb_policy") {
+            *balanced = policy.into();
+        }
+        self
+    }
+
     /// Puts another module in the place of this build's.
     #[must_use]
     pub fn module(mut self, module: &Path) -> Self {

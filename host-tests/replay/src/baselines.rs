@@ -80,6 +80,41 @@ impl Policy for LeastInFlight {
     }
 }
 
+/// Of two ranks at random the one with fewer requests of this router: Envoy's `LEAST_REQUEST` with its two choices.
+pub struct LeastRequest {
+    in_flight: Vec<u32>,
+    random: Rng,
+}
+
+impl LeastRequest {
+    /// Picks among so many ranks.
+    #[must_use]
+    pub fn boxed(ranks: usize, seed: u64) -> Box<dyn Policy> {
+        Box::new(Self {
+            in_flight: vec![0; ranks],
+            random: Rng::with_seed(seed),
+        })
+    }
+}
+
+impl Policy for LeastRequest {
+    fn pick(&mut self, _: &Arrival, _: &View<'_>) -> usize {
+        let mut choice = || self.random.usize(0..self.in_flight.len());
+        let (one, other) = (choice(), choice());
+        let rank = if self.in_flight[other] < self.in_flight[one] {
+            other
+        } else {
+            one
+        };
+        self.in_flight[rank] += 1;
+        rank
+    }
+
+    fn end(&mut self, _: usize, rank: usize, _: Usage, _: f64) {
+        self.in_flight[rank] -= 1;
+    }
+}
+
 /// The rank that would bring this request's first token first: it knows the ranks' true state and looks one request
 /// ahead. Greedy: not the best that could be had, because it takes no thought for those who come after.
 pub struct Oracle {

@@ -13,6 +13,7 @@ pub mod engines;
 pub mod figures;
 pub mod gateways;
 pub mod matrix;
+pub mod order;
 pub mod ours;
 pub mod peers;
 pub mod policies;

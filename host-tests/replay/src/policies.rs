@@ -2,18 +2,25 @@
 
 use anyhow::{Result, bail};
 
-use crate::baselines::{LeastInFlight, Oracle, Random, RoundRobin};
+use crate::baselines::{LeastInFlight, LeastRequest, Oracle, Random, RoundRobin};
 use crate::ours::{self, Ours};
 use crate::peers::{self, Setup};
 use crate::policy::Policy;
 
 /// Those beside the peers.
-const OWN_NAMES: &[&str] = &["random", "round-robin", "least-in-flight", "oracle", "ours"];
+const OWN_NAMES: &[&str] = &[
+    "random",
+    "round-robin",
+    "least-in-flight",
+    "least-request",
+    "oracle",
+    "ours",
+];
 
 /// Every policy, in the order of the table.
 #[must_use]
 pub fn names() -> Vec<&'static str> {
-    let (simple, rest) = OWN_NAMES.split_at(3);
+    let (simple, rest) = OWN_NAMES.split_at(4);
     [simple, peers::NAMES, rest].concat()
 }
 
@@ -27,6 +34,7 @@ pub fn named(name: &str, setup: &Setup) -> Result<Box<dyn Policy>> {
         "random" => Random::boxed(ranks, seed),
         "round-robin" => RoundRobin::boxed(ranks),
         "least-in-flight" => LeastInFlight::boxed(ranks, seed),
+        "least-request" => LeastRequest::boxed(ranks, seed),
         "oracle" => Oracle::boxed(ranks, seed),
         _ if is_ours(name) => Box::new(Ours::named(name, setup)?),
         _ if name.starts_with("trial") => Box::new(crate::trial::Trial::named(name, setup)?),

@@ -59,6 +59,20 @@ fn the_fewest_in_flight_come_first_until_they_have_as_many() {
 }
 
 #[test]
+fn of_two_ranks_the_one_with_fewer_requests_is_taken() {
+    let none = Told(Vec::new());
+    let mut policy = LeastRequest::boxed(2, 1);
+    // Both choices can be the same rank, so it may get one more; three quarters of the choices see the idle one.
+    let taken = picks(&mut policy, &none, 400);
+    let first = taken.iter().filter(|rank| **rank == 0).count();
+    assert!((190..=210).contains(&first), "{first} of 400");
+    (0..190).for_each(|number| policy.end(number, 1, Usage::default(), 1.0));
+    let taken = picks(&mut policy, &none, 100);
+    let other = taken.iter().filter(|rank| **rank == 1).count();
+    assert!((65..=85).contains(&other), "{other} of 100");
+}
+
+#[test]
 fn the_oracle_takes_the_first_token_and_among_equals_the_larger_prefix() {
     let truth = Told(vec![(50.0, 900), (40.5, 0), (40.0, 100), (40.9, 512)]);
     assert_eq!(picks(&mut Oracle::boxed(4, 1), &truth, 3), [3, 3, 3]);
