@@ -201,6 +201,7 @@ fn a_pick_is_pinned() {
     let raw = RawConfig {
         ranks: Some(ranks),
         block_bytes: Some(64),
+        miss_weight: Some(3.0),
         ..RawConfig::default()
     };
     let mut pool = Config::try_from(raw).map(Pool::new);
@@ -230,7 +231,7 @@ fn a_pick_is_pinned() {
         picks,
         [
             "10.0.0.2:8000,10.0.0.1:8001,[fd00::3]:8000 LowestCost 0/238",
-            "10.0.0.2:8000,10.0.0.1:8001,[fd00::3]:8000 PrefixHit 224/478",
+            "10.0.0.2:8000,10.0.0.1:8000,[fd00::3]:8000 PrefixHit 224/478",
             "10.0.0.2:8002,10.0.0.1:8003,[fd00::3]:8000 NoPrompt 0/0",
         ]
     );

@@ -86,32 +86,30 @@ fn a_match_that_is_being_computed_counts_as_told() {
 }
 
 #[test]
-fn it_picks_as_the_deployed_decision_does() {
+fn it_keeps_conversations_together_as_the_deployed_decision_does() {
     let mut scene = Scene::new(2);
     let mut trial = trial("");
     let mut ours = crate::ours::Ours::named("ours", &setup(2)).unwrap();
-    let mut same = 0;
+    // By policy, where each conversation went last, and how often it stayed.
+    let mut last = [[None; 7]; 2];
+    let mut stayed = [0; 2];
     for number in 0..200usize {
         scene.now_ms += 40.0;
-        let session = number as u64 % 7;
-        let blocks: Vec<u64> = (0..4 + session)
-            .map(|place| 100 * session + place + 1)
+        let session = number % 7;
+        let length = 4 + session as u64;
+        let blocks: Vec<u64> = (0..length)
+            .map(|place| 100 * session as u64 + place + 1)
             .collect();
         let tokens = 512 * blocks.len() as u64 + 10;
-        let picks = [
-            scene.pick(&mut trial, number, &blocks, tokens),
-            scene.pick(&mut ours, number, &blocks, tokens),
-        ];
-        same += usize::from(picks[0] == picks[1]);
-        for (policy, rank) in [
-            (&mut trial as &mut dyn Policy, picks[0]),
-            (&mut ours, picks[1]),
-        ] {
+        let policies: [&mut dyn Policy; 2] = [&mut trial, &mut ours];
+        for (place, policy) in policies.into_iter().enumerate() {
+            let rank = scene.pick(policy, number, &blocks, tokens);
             policy.first_token(number, rank, scene.now_ms + 20.0);
             policy.end(number, rank, Usage::default(), scene.now_ms + 30.0);
+            stayed[place] += usize::from(last[place][session].replace(rank) == Some(rank));
         }
     }
-    assert!(same > 100, "{same} of 200");
+    assert!(stayed.iter().all(|stayed| *stayed > 180), "{stayed:?}");
 }
 
 #[test]

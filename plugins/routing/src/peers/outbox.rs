@@ -25,6 +25,7 @@ pub(crate) struct Outbox {
     is_dirty: bool,
     loads: BTreeMap<RankKey, RankLoad>,
     totals: Totals,
+    /// As last told by an event: who follows a ring does not look at snapshots.
     told_totals: Totals,
 }
 
@@ -201,7 +202,6 @@ impl Outbox {
     fn begin(&mut self, number: u64) {
         self.number = number;
         self.is_dirty = true;
-        self.told_totals = self.totals;
         segment::begin(&mut self.bytes, number, self.vm);
         news::write_totals(&mut self.bytes, self.totals);
         for (key, load) in &self.loads {

@@ -204,6 +204,18 @@ fn what_one_tells_the_other_knows_when_it_looks_next() {
 }
 
 #[test]
+fn totals_are_told_also_where_the_load_that_changed_them_was_the_last_of_a_segment() {
+    let (memory, mut one, mut other) = pair();
+    for round in 0..4000u64 {
+        let now_ms = 1260 + round / 8;
+        one.tick(&memory, now_ms);
+        one.load(&memory, now_ms, KEY, (0, u32::try_from(round % 2).unwrap()));
+        other.tick(&memory, now_ms);
+        assert_eq!(other.totals[&0], one.peers.totals(), "round {round}");
+    }
+}
+
+#[test]
 fn who_joins_between_two_beats_is_heard_at_once() {
     let (memory, mut one, mut late) = (Memory::default(), Vm::new(1), Vm::new(2));
     one.tick(&memory, 1000);
