@@ -61,7 +61,8 @@ fn sent(prompt: &[u8]) -> Vec<SentBlock> {
 /// What one rank holds: every block with the clock of its last use.
 #[derive(Clone, Default)]
 struct Twin {
-    /// Whether every use makes a block younger: one that forgets less than the index, which leaves young blocks alone.
+    /// Whether every use makes a block younger, and no other older: one that forgets less than the index, which leaves young
+    /// blocks alone.
     is_eager: bool,
     clock: i64,
     capacity: i64,
@@ -95,6 +96,13 @@ impl Twin {
         let held = held.count();
         let young = (0..).zip(blocks).take(held).take_while(is_young).count();
         let young = i64::try_from(young).unwrap_or(0);
+        if !self.is_eager {
+            // Each block that is used again goes before those that are younger than it was.
+            let again = (0..).zip(blocks).take(held);
+            let again = again.filter(|(position, _)| *position >= young);
+            let ages = again.map(|(position, hash)| self.clock - position - self.touched[hash]);
+            self.clock += ages.sum::<i64>().checked_div(self.capacity).unwrap_or(0);
+        }
         for (position, hash) in (0..).zip(blocks) {
             if self.is_eager || position == 0 || position >= young {
                 self.touched.insert(*hash, self.clock - position);
