@@ -21,6 +21,8 @@ use crate::trace::TraceRequest;
 /// An answer to one request.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// Which request it answers, from 0.
+    pub number: usize,
     /// From sending to the first token.
     pub ttft: Duration,
     /// The rank that answered.
@@ -29,6 +31,15 @@ pub struct Answer {
     pub prompt_tokens: u64,
     /// Those of them that it had in its cache.
     pub cached_tokens: u64,
+}
+
+/// A request, ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// When it is due, from the start.
+    pub at: Duration,
+    /// Its JSON.
+    pub body: Bytes,
 }
 
 /// How far a replay is, for a progress line.
@@ -59,17 +70,30 @@ pub async fn replay(
     speed: f64,
     progress: &Arc<Progress>,
 ) -> Replayed {
+    let calls = requests.iter().map(|request| Call {
+        at: request.at.div_f64(speed),
+        body: Bytes::from(serde_json::to_vec(&chat_request(request, model)).unwrap_or_default()),
+    });
+    send_when_due(client, "/v1/chat/completions", calls, progress).await
+}
+
+/// Sends each call when it is due, to a path that streams, and waits for all answers.
+pub async fn send_when_due(
+    client: &GatewayClient,
+    path: &'static str,
+    calls: impl Iterator<Item = Call>,
+    progress: &Arc<Progress>,
+) -> Replayed {
     let start = Instant::now();
     let mut running = JoinSet::new();
     let mut replayed = Replayed::default();
-    for request in requests {
-        let body =
-            Bytes::from(serde_json::to_vec(&chat_request(request, model)).unwrap_or_default());
-        let due = start + request.at.div_f64(speed);
+    for (number, call) in calls.enumerate() {
+        let due = start + call.at;
         sleep_until(due).await;
         replayed.worst_lag = replayed.worst_lag.max(due.elapsed());
         progress.sent.fetch_add(1, Ordering::Relaxed);
-        running.spawn(counted(progress.clone(), ask(client.clone(), body)));
+        let answer = ask(client.clone(), path, number, call.body);
+        running.spawn(counted(progress.clone(), answer));
     }
     while let Some(answer) = running.join_next().await {
         match answer.map_err(anyhow::Error::from).flatten() {
@@ -89,9 +113,9 @@ async fn counted(
     answer
 }
 
-async fn ask(client: GatewayClient, body: Bytes) -> Result<Answer> {
+async fn ask(client: GatewayClient, path: &str, number: usize, body: Bytes) -> Result<Answer> {
     let sent = Instant::now();
-    let response = client.post("/v1/chat/completions", body).await?;
+    let response = client.post(path, body).await?;
     let status = response.status();
     if !status.is_success() {
         let body = response
@@ -109,6 +133,7 @@ async fn ask(client: GatewayClient, body: Bytes) -> Result<Answer> {
     let rank = rank.unwrap_or("unknown").to_string();
     let (ttft, usage) = read_stream(response.into_body(), sent).await?;
     Ok(Answer {
+        number,
         ttft,
         rank,
         prompt_tokens: usage["prompt_tokens"]

@@ -73,6 +73,8 @@ pub struct PodsConfig {
     pub max_model_len: u64,
     /// KV cache of each rank.
     pub capacity_tokens: u64,
+    /// Tokens of one step, prefill and decode together.
+    pub max_num_batched_tokens: u64,
     /// How fast ranks are.
     pub engine: EngineProfile,
 }
@@ -87,6 +89,7 @@ impl Default for PodsConfig {
             model: "simulated".to_string(),
             max_model_len: 32_768,
             capacity_tokens: 392_464,
+            max_num_batched_tokens: 8192,
             engine: EngineProfile::default(),
         }
     }
@@ -97,7 +100,7 @@ impl PodsConfig {
         let num_gpu_blocks =
             usize::try_from(self.capacity_tokens / BLOCK_TOKENS).unwrap_or(usize::MAX);
         EngineLimits {
-            max_num_batched_tokens: 8192,
+            max_num_batched_tokens: self.max_num_batched_tokens,
             max_num_seqs: 256,
             num_gpu_blocks,
         }

@@ -35,7 +35,13 @@ impl RoundRobin {
     /// Picks among so many ranks.
     #[must_use]
     pub fn boxed(ranks: usize) -> Box<dyn Policy> {
-        Box::new(Self { ranks, next: 0 })
+        Self::boxed_from(ranks, 0)
+    }
+
+    /// The same, beginning with another rank than the first.
+    #[must_use]
+    pub fn boxed_from(ranks: usize, first: usize) -> Box<dyn Policy> {
+        Box::new(Self { ranks, next: first })
     }
 }
 
@@ -80,7 +86,8 @@ impl Policy for LeastInFlight {
     }
 }
 
-/// Of two ranks at random the one with fewer requests of this router: Envoy's `LEAST_REQUEST` with its two choices.
+/// Of two ranks at random the one with fewer requests of this router: Envoy's `LEAST_REQUEST` with its two choices, which
+/// may be the same rank. Workers of one Envoy share the counts.
 pub struct LeastRequest {
     in_flight: Vec<u32>,
     random: Rng,

@@ -19,6 +19,7 @@ pub mod peers;
 pub mod policies;
 pub mod policy;
 pub mod profile;
+pub mod public_traces;
 pub mod readme;
 pub mod reports;
 pub mod saturation;

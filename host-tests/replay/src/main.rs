@@ -10,20 +10,11 @@ use replay::matrix::{Matrix, Site};
 use replay::profile::{self, Profile};
 use replay::table::{Row, markdown};
 use replay::unknowns::Unknowns;
-use replay::workload::{self, Trace, TraceRequest, read};
-use replay::{charts, closed_loop, policies, readme, tried};
+use replay::workload::{self, Trace, read};
+use replay::{charts, closed_loop, policies, public_traces, readme, tried};
 
-/// Where the public traces are looked for, from the top of the repository.
-const TRACES: &str = "../shared/traces";
 /// Before the name of a trace that is made.
 const MADE: &str = "made:";
-/// Their names.
-const TRACE_FILES: [&str; 3] = [
-    "conversation_trace.jsonl",
-    "synthetic_trace.jsonl",
-    "weka_v6_global_b512_open.jsonl.zst",
-];
-
 /// Replays traces through routing policies over simulated ranks, writes table.md, table.json and charts.
 #[derive(Debug, Parser)]
 #[command(version)]
@@ -159,19 +150,7 @@ impl Options {
             let traces = self.trace.iter().map(|path| named_traces(path));
             return Ok(traces.collect::<Result<Vec<_>>>()?.concat());
         }
-        let folder = repository::root().join(TRACES);
-        let paths = TRACE_FILES.iter().map(|file| folder.join(file));
-        let paths: Vec<PathBuf> = paths.filter(|path| path.exists()).collect();
-        if paths.is_empty() {
-            eprintln!(
-                "no trace in {}: replaying a made one of the same shape. For the public ones, put {} there, from \
-                 kvcache-ai/Mooncake (FAST25-release/traces), or name files by --trace",
-                folder.display(),
-                TRACE_FILES[..2].join(" and ")
-            );
-            return Ok(vec![generated()]);
-        }
-        paths.iter().map(|path| read(path)).collect()
+        public_traces::read_all()
     }
 }
 
@@ -189,23 +168,6 @@ fn named_traces(path: &Path) -> Result<Vec<Trace>> {
         workload::made(name).with_context(|| format!("no trace is made by the name {name:?}"))
     });
     traces.collect()
-}
-
-/// An hour of the shape of the public conversation trace.
-fn generated() -> Trace {
-    let made = host_tests::trace::generated(Duration::from_secs(3600), 1);
-    let request = |request: &host_tests::trace::TraceRequest| {
-        TraceRequest::new(
-            request.at.as_secs_f64() * 1000.0,
-            u64::from(request.input_tokens),
-            u64::from(request.output_tokens),
-            &request.blocks,
-        )
-    };
-    Trace {
-        name: "generated".to_string(),
-        requests: made.iter().map(request).collect(),
-    }
 }
 
 fn write(rows: &[Row], folder: &Path) -> Result<()> {
@@ -291,17 +253,6 @@ mod tests {
     }
 
     #[test]
-    fn a_made_trace_comes_in_order_and_shares_prompts() {
-        let trace = generated();
-        let requests = &trace.requests;
-        assert!(requests.len() > 10_000);
-        assert!(requests.is_sorted_by(|one, next| one.at_ms <= next.at_ms));
-        let first = requests.iter().filter_map(|request| request.blocks.first());
-        let first: std::collections::HashSet<&u64> = first.collect();
-        assert_eq!(first.len(), 1, "all begin alike");
-    }
-
-    #[test]
     fn switches_make_other_engines() {
         let engine = |arguments: &[&str]| options(arguments).engine("wide-ep").unwrap();
         assert_eq!(
@@ -340,7 +291,7 @@ mod tests {
             "0.5",
         ]);
         let matrix = Matrix {
-            traces: vec![generated()],
+            traces: vec![public_traces::generated()],
             engines: vec![profile::dense()],
             loads: options.loads.clone(),
             policies: vec!["round-robin".to_string(), "ours".to_string()],

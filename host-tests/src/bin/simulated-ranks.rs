@@ -89,6 +89,7 @@ fn config(arguments: Arguments) -> PodsConfig {
         max_model_len: arguments.max_model_len,
         capacity_tokens: arguments.capacity_tokens,
         engine: EngineProfile::default().slowed(arguments.slowness),
+        ..PodsConfig::default()
     }
 }
 

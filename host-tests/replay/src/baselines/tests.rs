@@ -37,6 +37,10 @@ fn picks(policy: &mut Box<dyn Policy>, truth: &Told, count: usize) -> Vec<usize>
 fn round_robin_goes_round() {
     let none = Told(Vec::new());
     assert_eq!(picks(&mut RoundRobin::boxed(3), &none, 5), [0, 1, 2, 0, 1]);
+    assert_eq!(
+        picks(&mut RoundRobin::boxed_from(3, 2), &none, 3),
+        [2, 0, 1]
+    );
 }
 
 #[test]
