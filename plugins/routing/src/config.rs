@@ -28,6 +28,8 @@ const RANK_CAPACITY_TOKENS: u64 = 500_000;
 const PREFILL_TOKENS_PER_SECOND: f64 = 20_000.0;
 /// What one more request in the batch adds to a step, over the steps of a chunked prefill.
 const IN_FLIGHT_COST_MS: f64 = 10.0;
+/// One more hop through a sidecar, one more turn of two schedulers, and the first transfer of the KV cache's blocks.
+const PREFILL_LEG_COST_MS: f64 = 20.0;
 
 /// Istio's bootstrap has a static cluster of this name that is Envoy's own admin port.
 const ADMIN_CLUSTER: &str = "prometheus_stats";
@@ -76,6 +78,8 @@ pub struct RawConfig {
     pub prefill_tokens_per_second: Option<f64>,
     /// What each request in flight on a rank adds to the cost.
     pub in_flight_cost_ms: Option<f64>,
+    /// What a prefill on another rank takes besides the prefill itself.
+    pub prefill_leg_cost_ms: Option<f64>,
 }
 
 /// The picker's configuration, checked.

@@ -26,6 +26,17 @@ pub struct Work {
     pub in_flight: u32,
 }
 
+/// Tokens of KV that a decode rank receives in a second. 70 KB a token (DeepSeek-V3: 61 layers of 576 values of 16 bits) over
+/// a network card of 400 Gb/s are 700,000, 328 KB (Llama 3 70B: 80 layers, keys and values of 8 heads of 128) 150,000.
+const TRANSFER_TOKENS_PER_SECOND: f64 = 200_000.0;
+
+/// How much more a token weighs that a decode rank prefills by itself. Its kernels and the budget of its steps are made for a
+/// few tokens of many sequences, and who arrives next meets a rank that is busy with a prompt.
+const LOCAL_PREFILL_WEIGHT: f64 = 2.0;
+
+/// What holding up one running sequence for a second costs against a second until the first token of another.
+const STALL_WEIGHT: f64 = 0.2;
+
 /// The weights of the cost.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CostWeights {
@@ -35,6 +46,8 @@ pub struct CostWeights {
     pub prefill_tokens_per_second: f64,
     /// `a`: seconds that each request in flight on a rank adds.
     pub in_flight_seconds: f64,
+    /// Seconds that a prefill on another rank takes besides: one more hop, and the wait for the transfer to be scheduled.
+    pub leg_seconds: f64,
 }
 
 /// The parts of a cost, all in seconds.
@@ -48,13 +61,35 @@ pub struct Cost {
     pub held_seconds: f64,
     /// What sharing steps with the requests in flight costs.
     pub in_flight_seconds: f64,
+    /// What a prefill on another rank takes besides: the hop and the transfer of what the decode rank does not hold.
+    pub leg_seconds: f64,
+    /// What a prefill on a decode rank costs the sequences that run there.
+    pub stall_seconds: f64,
 }
 
 impl Cost {
     /// The sum that ranks are compared by.
     #[must_use]
     pub fn total_seconds(&self) -> f64 {
-        self.queue_seconds + self.miss_seconds + self.held_seconds + self.in_flight_seconds
+        self.queue_seconds
+            + self.miss_seconds
+            + self.held_seconds
+            + self.in_flight_seconds
+            + self.leg_seconds
+            + self.stall_seconds
+    }
+
+    /// What a request costs on two ranks together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            queue_seconds: self.queue_seconds + other.queue_seconds,
+            miss_seconds: self.miss_seconds + other.miss_seconds,
+            held_seconds: self.held_seconds + other.held_seconds,
+            in_flight_seconds: self.in_flight_seconds + other.in_flight_seconds,
+            leg_seconds: self.leg_seconds + other.leg_seconds,
+            stall_seconds: self.stall_seconds + other.stall_seconds,
+        }
     }
 }
 
@@ -68,6 +103,33 @@ impl CostWeights {
             miss_seconds: work.miss_weight * seconds(work.uncached_tokens, rate),
             held_seconds: HELD_WEIGHT * work.in_use * seconds(work.held_tokens, rate),
             in_flight_seconds: self.in_flight_seconds * f64::from(work.in_flight),
+            ..Cost::default()
+        }
+    }
+
+    /// Prices a request on a decode rank that prefills itself: who runs there waits meanwhile.
+    #[must_use]
+    pub fn local_cost(&self, work: &Work) -> Cost {
+        let prefill_seconds = seconds(work.uncached_tokens, self.prefill_tokens_per_second);
+        let cost = self.cost(work);
+        Cost {
+            miss_seconds: LOCAL_PREFILL_WEIGHT * cost.miss_seconds,
+            stall_seconds: STALL_WEIGHT * f64::from(work.in_flight) * prefill_seconds,
+            ..cost
+        }
+    }
+
+    /// Prices a request on a decode rank that another rank prefills for: what it does not hold comes over the network.
+    #[must_use]
+    pub fn remote_cost(&self, work: &Work) -> Cost {
+        let transfer_seconds = seconds(work.uncached_tokens, TRANSFER_TOKENS_PER_SECOND);
+        let received = Work {
+            uncached_tokens: 0,
+            ..*work
+        };
+        Cost {
+            leg_seconds: self.leg_seconds + transfer_seconds,
+            ..self.cost(&received)
         }
     }
 }
@@ -86,6 +148,7 @@ mod tests {
         miss_weight: None,
         prefill_tokens_per_second: 10_000.0,
         in_flight_seconds: 0.01,
+        leg_seconds: 0.02,
     };
 
     #[test]
@@ -110,6 +173,26 @@ mod tests {
                 "{given} instead of {expected}"
             );
         }
+    }
+
+    #[test]
+    fn a_decode_rank_pays_for_its_own_prefill_or_for_the_leg_as_worked_out_by_hand() {
+        let work = Work {
+            queued_tokens: 1_000,
+            uncached_tokens: 2_000,
+            miss_weight: 3.0,
+            held_tokens: 30_000,
+            in_use: 0.5,
+            in_flight: 4,
+        };
+        let local = WEIGHTS.local_cost(&work);
+        assert!((local.stall_seconds - 0.16).abs() < 1e-12, "{local:?}");
+        assert!((local.total_seconds() - (0.1 + 1.2 + 0.15 + 0.04 + 0.16)).abs() < 1e-12);
+        let remote = WEIGHTS.remote_cost(&work);
+        assert!((remote.leg_seconds - 0.03).abs() < 1e-12, "{remote:?}");
+        assert!((remote.total_seconds() - (0.1 + 0.15 + 0.04 + 0.03)).abs() < 1e-12);
+        let both = local.plus(&remote).total_seconds();
+        assert!((both - local.total_seconds() - remote.total_seconds()).abs() < 1e-12);
     }
 
     #[test]

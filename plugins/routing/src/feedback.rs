@@ -28,7 +28,10 @@ pub use ages::Ages;
 pub(crate) use cache_belief::CacheBelief;
 use granule::Granule;
 
-use crate::{RankId, Sent};
+use crate::{RankId, Sent, Usage};
+
+/// A prompt of which all but a sixteenth is cached may have come over the network: short prompts lose their last block.
+const RECEIVED_REST: u64 = 16;
 
 /// What a pick expects an answer to say of a rank's cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,8 @@ pub struct Expected {
     pub rank: RankId,
     /// Whether other gateways are taken to send such prompts to it, too.
     pub(crate) is_home: bool,
+    /// Whether that rank prefills for another one, which answers.
+    pub(crate) is_leg: bool,
     /// Tokens that were believed to be there.
     pub matched_tokens: u64,
     pub(crate) matched_bytes: u64,
@@ -108,6 +113,29 @@ pub(crate) struct Missing {
 }
 
 impl Expected {
+    /// What an answer says, as far as it is about the rank that is meant.
+    ///
+    /// Of a request with a prefill leg the sidecar gives the count of the rank that prefilled (llm-d from 0.9 on) or that of the
+    /// decode rank (0.8), which counts what it received as cached: the whole prompt but for its end. That much says nothing.
+    pub(crate) fn comparable(&self, usage: &Usage) -> Usage {
+        let rest = usage
+            .prompt_tokens
+            .saturating_sub(usage.cached_tokens.unwrap_or(0));
+        let is_received = self.is_leg && rest <= usage.prompt_tokens / RECEIVED_REST;
+        Usage {
+            cached_tokens: usage.cached_tokens.filter(|_| !is_received),
+            ..*usage
+        }
+    }
+
+    /// The same of a rank that prefills for another one.
+    pub(crate) fn of_leg(self) -> Self {
+        Self {
+            is_leg: true,
+            ..self
+        }
+    }
+
     /// What a delivery shows; blocks are of `unit_bytes`.
     pub(crate) fn evidence(&self, delivery: Delivery, unit_bytes: u64) -> Evidence {
         let Delivery {

@@ -81,7 +81,7 @@ pub use peers::{
     SharedMemory, Span, Stored, Totals,
 };
 pub use pick::{Candidate, Reason, best_first};
-pub use pool::{Moved, Pick, Pool};
+pub use pool::{Leg, LegPlan, Moved, Pick, Pool};
 pub use prefaces::{FRONT_FIELDS, Preface, Prefaces};
 pub use prefix_index::{Inserted, PrefixIndex};
 pub use prompt::{Block, BodyEnd, Outcome, Prompt};
@@ -90,7 +90,9 @@ pub use rank::{RankId, RankRange, rank_list};
 pub use report::Report;
 pub use reports::{RankReport, ReportTable, ReportsError};
 pub use role::{Role, RoleMatcher, RoleRules};
-pub use routing_headers::{DESTINATION_HEADER, STRIPPED_HEADERS};
+pub use routing_headers::{
+    DESTINATION_HEADER, NEXT_PREFILLER_HEADER, PREFILLER_HEADER, STRIPPED_HEADERS,
+};
 pub use scrapes::{SCRAPE_TIMEOUT_MS, Scrapes};
 pub use sealed::{seal, unseal};
 pub use section::Section;

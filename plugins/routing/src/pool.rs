@@ -1,27 +1,34 @@
 //! The ranks that can serve one route, and what this worker knows of them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::{
-    Admission, BodyEnd, Candidate, Charge, Config, Cost, Expected, HealthTable, LoadTable,
+    BodyEnd, Candidate, Charge, Config, Cost, Expected, HealthTable, Inserted, LoadTable,
     Membership, MissWeight, Patience, PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, Sent,
-    Standing, TokenRate, TokenRates, Work, best_first, hash_bytes, in_use,
+    TokenRate, TokenRates, best_first, hash_bytes,
 };
 
 use crate::feedback::Caches;
 use crate::homes::Homes;
 use crate::peer_loads::PeerLoads;
-use crate::seats::{Seat, Seats};
+use crate::seats::Seats;
 use crate::usual_request::UsualRequest;
 
 mod at_hand;
 mod healthy;
 mod heard;
+mod legs;
 mod others;
+mod pricing;
 mod reported;
+mod served;
 mod told;
 
+use legs::Offer;
+pub use legs::{Leg, LegPlan};
+use pricing::{Priced, RankView};
 use reported::Reported;
+pub use served::Moved;
 
 /// The decision for one request.
 #[derive(Debug)]
@@ -34,7 +41,7 @@ pub struct Pick {
     pub cost: Cost,
     /// The prompt's length, estimated; 0 without a prompt.
     pub prompt_tokens: u64,
-    /// Tokens of it that the rank is believed to hold.
+    /// Tokens of it that the rank that prefills is believed to hold.
     pub matched_tokens: u64,
     /// What the request counts on the rank until it is handed back to the pool.
     pub charge: Charge,
@@ -44,31 +51,8 @@ pub struct Pick {
     pub new_block: Option<u64>,
     /// What the answer is expected to say of the cache, where the prompt was read.
     pub expected: Option<Expected>,
-}
-
-/// Where a request went after its pick.
-#[derive(Debug)]
-pub struct Moved {
-    /// What the request counts on the rank that serves it.
-    pub charge: Charge,
-    /// Blocks that are news for the other workers.
-    pub sent: Sent,
-    /// The first block that this rank did not hold.
-    pub new_block: Option<u64>,
-    /// What the answer is expected to say of the cache, where the prompt was read.
-    pub expected: Option<Expected>,
-}
-
-/// A rank that a request may be sent to, with what a pick looks at.
-#[derive(Clone, Copy, Debug)]
-struct Destination {
-    rank: RankId,
-    pod: IpAddr,
-    address_hash: u64,
-    standing: Standing,
-    load: RankLoad,
-    /// Requests that others have on it, if that is known.
-    foreign: Option<u32>,
+    /// Whether another rank prefills, and if not, why.
+    pub plan: LegPlan,
 }
 
 /// One pool: its ranks, their prefixes, their load, their health. Everything is bounded by the configuration.
@@ -86,6 +70,7 @@ pub struct Pool {
     miss_weight: MissWeight,
     homes: Homes,
     usual: UsualRequest,
+    usual_decode: UsualRequest,
     rates: TokenRates,
     caches: Caches,
     /// Of the prompt at hand: how much of it each rank holds, and the tokens in its bytes.
@@ -111,6 +96,7 @@ impl Pool {
             miss_weight: MissWeight::default(),
             homes: Homes::default(),
             usual: UsualRequest::default(),
+            usual_decode: UsualRequest::default(),
             rates: TokenRates::default(),
             caches: Caches::default(),
             depths: Vec::new(),
@@ -173,7 +159,9 @@ impl Pool {
         self.seats.all().filter(|(_, seat)| seat.is_listed).count()
     }
 
-    /// Picks for a request and counts it; `None` when the pool has no rank.
+    /// Picks for a request and counts it; `None` when the pool has no rank that may be a destination.
+    ///
+    /// Where ranks are listed that only decode, a second rank is picked in the same decision, which prefills for the first.
     ///
     /// `prompt` is what was read, if anything; `seed` spreads requests that have none. Cost: one probe per block
     /// and some passes over the ranks.
@@ -185,38 +173,59 @@ impl Pool {
 
     fn pick_at_hand(&mut self, prompt: Option<&Prompt>, seed: u64, now_ms: u64) -> Option<Pick> {
         let destinations = self.destinations(now_ms);
-        let anchor = self.look_around(prompt, &destinations, now_ms);
-        let candidates = self.candidates(prompt, &destinations);
+        let prefillers = self.prefillers(now_ms);
+        let anchor = self.look_around(prompt, &destinations, &prefillers, now_ms);
+        let offers = self.offers(prompt, &prefillers, anchor.unwrap_or(seed));
+        let priced = self.priced(prompt, &destinations, &offers);
+        let candidates: Vec<Candidate> = priced.iter().map(|p| p.candidate).collect();
         let order = best_first(&candidates, anchor.unwrap_or(seed));
         let best = *order.first()?;
-        let matched_tokens = self.matched_tokens(prompt, best);
+        let chosen = priced.into_iter().find(|p| p.candidate.rank == best)?;
+        let addresses = order.iter().filter_map(|rank| self.address(*rank));
+        let addresses = addresses.collect();
+        Some(self.count(prompt, addresses, chosen, &offers))
+    }
+
+    /// Counts a request on the chosen rank, and on the one that prefills for it.
+    fn count(
+        &mut self,
+        prompt: Option<&Prompt>,
+        ranks: Vec<SocketAddr>,
+        chosen: Priced,
+        offers: &[Offer],
+    ) -> Pick {
+        let best = chosen.candidate.rank;
+        let own_matched = self.matched_tokens(prompt, best);
         let prompt_tokens = self.prompt_tokens(prompt);
-        let cost = self.cost(prompt, best, self.loads.total(best));
         let new_block = self.new_block(prompt, best);
-        let (sent, ages) = self.remember(best, prompt);
-        let expected = prompt.map(|prompt| self.expected(prompt, best, &ages));
-        let queued_tokens = self.uncached_tokens(prompt, best);
+        let uncached = self.uncached_tokens(prompt, best);
+        let (plan, leg_expected) = self.plan(prompt, &chosen, offers);
+        let matched_tokens = plan.leg().map_or(own_matched, |leg| leg.matched_tokens);
+        let (sent, expected) = match leg_expected {
+            Some(expected) => (self.insert(best, prompt).0, Some(expected)),
+            None => {
+                let (sent, ages) = self.remember(best, prompt);
+                (
+                    sent,
+                    prompt.map(|prompt| self.expected(prompt, best, &ages)),
+                )
+            }
+        };
+        let queued_tokens = if plan.leg().is_some() { 0 } else { uncached };
         let charge = self.loads.charge(best, queued_tokens, prompt_tokens);
         self.reported.note_load(best, self.loads.total(best));
-        Some(Pick {
-            ranks: order
-                .iter()
-                .filter_map(|rank| self.address(*rank))
-                .collect(),
+        Pick {
+            ranks,
             reason: reason(prompt.is_some(), matched_tokens),
-            cost,
+            cost: chosen.cost,
             prompt_tokens,
             matched_tokens,
             charge,
             sent,
             new_block,
             expected,
-        })
-    }
-
-    /// A rank never got the prompt of which this block was new to it.
-    pub fn lose(&mut self, rank: RankId, new_block: u64) {
-        self.index.lose(rank, new_block);
+            plan,
+        }
     }
 
     /// Notes what a request that was picked for was found to hold once all of it was read; gives what is news.
@@ -232,34 +241,6 @@ impl Pool {
     /// Notes the end of a stream, whatever ended it; gives the tokens that are no longer queued.
     pub fn end(&mut self, charge: Charge) -> u64 {
         self.loads.end(charge)
-    }
-
-    /// Moves a request to the rank that serves it, where Envoy sent it on to a fallback; `None` when the pool does not
-    /// know that rank, and then the request counts nowhere.
-    ///
-    /// What the rank does not hold of the prompt is queued on it: the tokens of the first pick no longer say how much.
-    pub fn serve(
-        &mut self,
-        charge: Charge,
-        address: SocketAddr,
-        prompt: Option<&Prompt>,
-    ) -> Option<Moved> {
-        let still_queued = self.loads.end(charge) > 0;
-        let rank = self.seats.rank_of(crate::seats::address_hash(address))?;
-        self.look_up(prompt);
-        let matched_tokens = self.matched_tokens(prompt, rank);
-        let prompt_tokens = self.prompt_tokens(prompt);
-        let uncached = prompt_tokens.saturating_sub(matched_tokens);
-        let new_block = self.new_block(prompt, rank);
-        let (sent, ages) = self.remember(rank, prompt);
-        let expected = prompt.map(|prompt| self.expected(prompt, rank, &ages));
-        let queued_tokens = if still_queued { uncached } else { 0 };
-        Some(Moved {
-            charge: self.loads.charge(rank, queued_tokens, prompt_tokens),
-            sent,
-            new_block,
-            expected,
-        })
     }
 
     /// The address of a rank.
@@ -292,69 +273,25 @@ impl Pool {
         Some((load.queued_tokens, load.in_flight))
     }
 
-    /// From now on the rank is believed to hold the prompt; gives the blocks that are news, and how old those were that the
-    /// rank had been sent before.
+    /// From now on the rank is believed to hold the prompt, which it prefills; gives the blocks that are news, and how old
+    /// those were that the rank had been sent before.
     fn remember(&mut self, rank: RankId, prompt: Option<&Prompt>) -> (Sent, Vec<u32>) {
-        let mut blocks = prompt.map_or(Vec::new(), |prompt| self.sent_blocks(prompt));
-        let inserted = self.index.insert(rank, &blocks);
+        let (sent, inserted) = self.insert(rank, prompt);
         let capacity = self.index.capacity_blocks();
         self.miss_weight
             .note_uses(inserted.old_blocks, inserted.blocks, capacity);
+        (sent, inserted.ages)
+    }
+
+    fn insert(&mut self, rank: RankId, prompt: Option<&Prompt>) -> (Sent, Inserted) {
+        let mut blocks = prompt.map_or(Vec::new(), |prompt| self.sent_blocks(prompt));
+        let inserted = self.index.insert(rank, &blocks);
         blocks.drain(..inserted.young.min(blocks.len()));
         let sent = Sent {
             blocks,
             aged_blocks: inserted.aged_blocks,
         };
-        (sent, inserted.ages)
-    }
-
-    /// The ranks that may be picked, priced. Loads that ranks report count only where all of them have reported:
-    /// a rank of which less is known must not look idle. Cost: two passes over the ranks.
-    fn candidates(&self, prompt: Option<&Prompt>, destinations: &[Destination]) -> Vec<Candidate> {
-        let admission = Admission::of(destinations.iter().map(|d| (d.standing, d.load.in_flight)));
-        let takes = |d: &&Destination| admission.takes(d.standing, d.load.in_flight);
-        let admitted = || destinations.iter().filter(takes);
-        let all_reported = admitted().all(|d| d.foreign.is_some());
-        let price = |d: &Destination| {
-            let load = match all_reported {
-                true => self.with_others(d),
-                false => d.load,
-            };
-            let cost = self.cost(prompt, d.rank, load);
-            Candidate {
-                rank: d.rank,
-                pod: d.pod,
-                address_hash: d.address_hash,
-                cost_seconds: cost.total_seconds(),
-            }
-        };
-        admitted().map(price).collect()
-    }
-
-    fn destinations(&self, now_ms: u64) -> Vec<Destination> {
-        let destination = |(rank, seat): (RankId, &Seat)| Destination {
-            rank,
-            pod: seat.address.ip(),
-            address_hash: seat.address_hash,
-            standing: self.health.standing(rank, now_ms),
-            load: self.loads.total(rank),
-            foreign: self.reported.foreign(rank, now_ms),
-        };
-        self.seats.destinations().map(destination).collect()
-    }
-
-    fn cost(&self, prompt: Option<&Prompt>, rank: RankId, load: RankLoad) -> Cost {
-        let weights = self.config.weights();
-        let in_use = in_use(load.held_tokens, self.said_tokens(rank));
-        let miss_weight = || self.miss_weight.on(in_use);
-        weights.cost(&Work {
-            queued_tokens: load.queued_tokens,
-            uncached_tokens: self.uncached_tokens(prompt, rank),
-            miss_weight: weights.miss_weight.unwrap_or_else(miss_weight),
-            held_tokens: load.held_tokens,
-            in_use,
-            in_flight: load.in_flight,
-        })
+        (sent, inserted)
     }
 
     /// A rank takes its seat: what was known of the one before it is forgotten, and what others have on it counts.

@@ -4,12 +4,20 @@
 /// endpoint-picker protocol, read by Envoy's `override_host` load balancing policy.
 pub const DESTINATION_HEADER: &str = "x-gateway-destination-endpoint";
 
+/// Tells the sidecar of a decode rank which rank is to prefill, `ip:port`, IPv6 in brackets.
+pub const PREFILLER_HEADER: &str = "x-prefiller-host-port";
+
+/// Names the rank that is to prefill where Envoy has to try a second time; what follows this module puts it into
+/// [`PREFILLER_HEADER`], because a filter of a gateway runs once, however often Envoy tries.
+pub const NEXT_PREFILLER_HEADER: &str = "x-rank-router-next-prefiller";
+
 /// Headers that steer ranks, sidecars or this gateway, and that no client may set.
 ///
 /// Whoever can set one of them can reach any rank, or make a sidecar fetch another's KV blocks.
-pub const STRIPPED_HEADERS: [&str; 6] = [
+pub const STRIPPED_HEADERS: [&str; 7] = [
     DESTINATION_HEADER,
-    "x-prefiller-host-port",
+    PREFILLER_HEADER,
+    NEXT_PREFILLER_HEADER,
     "x-encoder-hosts-ports",
     "x-data-parallel-host-port",
     "x-kv-cache-source-host-port",

@@ -13,6 +13,7 @@ pub(crate) struct Seat {
     pub(crate) address_hash: u64,
     pub(crate) role: Role,
     pub(crate) condition: Condition,
+    pub(crate) revision_hash: u64,
     /// Whether the pool has the rank now.
     pub(crate) is_listed: bool,
 }
@@ -24,6 +25,7 @@ impl Seat {
             address_hash: address_hash(member.address),
             role: member.role,
             condition: member.condition,
+            revision_hash: member.revision_hash,
             is_listed: true,
         }
     }
@@ -97,6 +99,22 @@ impl Seats {
         let none_is_serving = !self.seats.iter().any(is_serving);
         self.all()
             .filter(move |(_, seat)| is_serving(seat) || (none_is_serving && can_serve(seat)))
+    }
+
+    /// The ranks that may prefill for decode ranks, if the pool has any of those: serving ones only, because a decode rank
+    /// can do without.
+    pub(crate) fn prefillers(&self) -> impl Iterator<Item = (RankId, &Seat)> {
+        let can_help = |seat: &Seat| seat.is_listed && seat.role.can_prefill();
+        let is_apart = self.has_decode_ranks();
+        self.all().filter(move |(_, seat)| {
+            is_apart && can_help(seat) && seat.condition == Condition::Serving
+        })
+    }
+
+    /// Whether ranks are listed that leave the prefill to others.
+    pub(crate) fn has_decode_ranks(&self) -> bool {
+        let decodes = |seat: &Seat| seat.is_listed && seat.role == Role::Decode;
+        self.seats.iter().any(decodes)
     }
 
     fn put(&mut self, rank: RankId, seat: Seat) {

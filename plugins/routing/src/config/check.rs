@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{Config, IN_FLIGHT_COST_MS, MAX_RANKS, POOL, PREFILL_TOKENS_PER_SECOND, RawConfig};
+use super::{
+    Config, IN_FLIGHT_COST_MS, MAX_RANKS, POOL, PREFILL_LEG_COST_MS, PREFILL_TOKENS_PER_SECOND,
+    RawConfig,
+};
 use crate::{ConfigError, ConfigErrors, CostWeights, Glob, RankRange};
 
 /// Globs that one pool may have: a cluster for each of its ports, in a few namespaces.
@@ -47,15 +50,16 @@ impl Check {
         value
     }
 
-    pub(super) fn weights(&mut self, raw: &RawConfig) -> CostWeights {
-        let in_flight_ms = raw.in_flight_cost_ms.unwrap_or(IN_FLIGHT_COST_MS);
-        if !(0.0..=1e6).contains(&in_flight_ms) {
-            self.mistake(
-                "inFlightCostMs",
-                in_flight_ms.to_string(),
-                "0 to 1e6 milliseconds",
-            );
+    /// A time in milliseconds, as seconds.
+    fn seconds(&mut self, field: &'static str, given: Option<f64>, default: f64) -> f64 {
+        let value_ms = given.unwrap_or(default);
+        if !(0.0..=1e6).contains(&value_ms) {
+            self.mistake(field, value_ms.to_string(), "0 to 1e6 milliseconds");
         }
+        value_ms / 1000.0
+    }
+
+    pub(super) fn weights(&mut self, raw: &RawConfig) -> CostWeights {
         CostWeights {
             miss_weight: raw
                 .miss_weight
@@ -65,7 +69,16 @@ impl Check {
                 raw.prefill_tokens_per_second,
                 PREFILL_TOKENS_PER_SECOND,
             ),
-            in_flight_seconds: in_flight_ms / 1000.0,
+            in_flight_seconds: self.seconds(
+                "inFlightCostMs",
+                raw.in_flight_cost_ms,
+                IN_FLIGHT_COST_MS,
+            ),
+            leg_seconds: self.seconds(
+                "prefillLegCostMs",
+                raw.prefill_leg_cost_ms,
+                PREFILL_LEG_COST_MS,
+            ),
         }
     }
 

@@ -39,6 +39,7 @@ fn ranks_alone_are_a_configuration_and_the_rest_has_defaults() {
         miss_weight: None,
         prefill_tokens_per_second: 20_000.0,
         in_flight_seconds: 0.01,
+        leg_seconds: 0.02,
     };
     assert_eq!(config.weights(), weights);
 }
@@ -47,7 +48,8 @@ fn ranks_alone_are_a_configuration_and_the_rest_has_defaults() {
 fn every_field_is_taken_over() {
     let config = Config::try_from(raw(
         r#"{"pool":"team-a_1","ranks":["[fd00::7]:8000"],"decideAfterBytes":2048,"decideAfterIdleMs":9,"blockBytes":128,
-            "rankCapacityTokens":3200,"missWeight":2,"prefillTokensPerSecond":1000,"inFlightCostMs":0}"#,
+            "rankCapacityTokens":3200,"missWeight":2,"prefillTokensPerSecond":1000,"inFlightCostMs":0,
+            "prefillLegCostMs":50}"#,
     ))
     .unwrap();
     assert_eq!(
@@ -66,6 +68,7 @@ fn every_field_is_taken_over() {
         miss_weight: Some(2.0),
         prefill_tokens_per_second: 1000.0,
         in_flight_seconds: 0.0,
+        leg_seconds: 0.05,
     };
     assert_eq!(config.weights(), weights);
 }
@@ -121,6 +124,11 @@ fn the_limits_themselves_are_accepted_and_what_is_beyond_is_not() {
         ),
         (
             "inFlightCostMs",
+            vec!["0", "0.5", "1e6"],
+            vec!["-0.1", "1.1e6"],
+        ),
+        (
+            "prefillLegCostMs",
             vec!["0", "0.5", "1e6"],
             vec!["-0.1", "1.1e6"],
         ),

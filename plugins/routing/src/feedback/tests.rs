@@ -14,6 +14,7 @@ fn expected() -> Expected {
     };
     Expected {
         is_home: false,
+        is_leg: false,
         rank: RankId(0),
         matched_tokens: 250,
         matched_bytes: 1000,

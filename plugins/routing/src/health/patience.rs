@@ -134,7 +134,9 @@ impl Patience {
         })
     }
 
-    fn answered_ms(&self, rank: RankId) -> Option<u64> {
+    /// When a rank gave its last first byte, as far as it is known.
+    #[must_use]
+    pub fn answered_ms(&self, rank: RankId) -> Option<u64> {
         self.answered_ms.get(rank.index()).copied()
     }
 

@@ -30,6 +30,40 @@ impl Pool {
         self.health.answered(rank, attempt, now_ms);
     }
 
+    /// A request of this worker that the rank was to prefill for another one has had the first byte of a good answer. True where
+    /// that speaks for the rank.
+    ///
+    /// A sidecar of llm-d 0.8 prefills on the decode rank when the leg fails, and says nothing of it. So an answer says nothing
+    /// of a rank that does not show its metrics page: one that is dead would look well for ever.
+    pub fn leg_answered(
+        &mut self,
+        rank: RankId,
+        attempt: Attempt,
+        is_streamed: bool,
+        now_ms: u64,
+    ) -> bool {
+        let speaks = !self.reported.is_failing(rank);
+        if speaks {
+            self.answered(rank, attempt, is_streamed, now_ms);
+        }
+        speaks
+    }
+
+    /// Who of two ranks is to be blamed for a request that both had part in: who has answered nothing for longer. If that is
+    /// even, the one that prefills: its part comes first.
+    ///
+    /// The answer does not tell: a sidecar passes the error of the prefill on as its own. But of two ranks, one of which is
+    /// well, that one soon has an answer with another partner.
+    #[must_use]
+    pub fn suspect(&self, decodes: RankId, prefills: RankId) -> RankId {
+        let last = |rank| self.patience.answered_ms(rank);
+        if last(prefills) <= last(decodes) {
+            prefills
+        } else {
+            decodes
+        }
+    }
+
     /// Whether a request of this worker, the oldest on its rank without a first byte, shows that the rank hangs.
     pub fn is_hung(&mut self, rank: RankId, picked_ms: u64, expected_ms: u64, now_ms: u64) -> bool {
         let oldest = Waiting {

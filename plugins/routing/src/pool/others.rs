@@ -1,7 +1,7 @@
 //! What other gateways do to the ranks: their load, and the prompts that they sent.
 
-use super::{Destination, Pool};
-use crate::{Prompt, RankId, RankLoad, chain};
+use super::{Pool, RankView};
+use crate::{Prompt, RankId, RankLoad, Role, chain};
 
 /// Less than this of a prompt is no use to learn from: its last block is computed in any case.
 const LEAST_UNKNOWN_TOKENS: u64 = 1024;
@@ -12,13 +12,19 @@ impl Pool {
     pub(super) fn look_around(
         &mut self,
         prompt: Option<&Prompt>,
-        destinations: &[Destination],
+        destinations: &[RankView],
+        prefillers: &[RankView],
         now_ms: u64,
     ) -> Option<u64> {
-        let loads = destinations.iter().map(|d| d.load);
-        self.usual
-            .note(loads.fold(RankLoad::default(), RankLoad::plus));
-        let is_busy = |d: &&Destination| self.with_others(d).queued_tokens > 0;
+        self.usual_decode
+            .note(sum(destinations.iter().filter(|d| d.role == Role::Decode)));
+        // Where prefill is apart, caches and queues of prompts are those of the ranks that do it.
+        let destinations = match prefillers {
+            [] => destinations,
+            _ => prefillers,
+        };
+        self.usual.note(sum(destinations.iter()));
+        let is_busy = |d: &&RankView| self.with_others(d).queued_tokens > 0;
         let busy = destinations.iter().filter(is_busy).count();
         self.miss_weight.note_busy(busy, destinations.len(), now_ms);
         let anchor = prompt.and_then(|prompt| self.homes.anchor(prompt, destinations.len()));
@@ -28,9 +34,13 @@ impl Pool {
 
     /// What a rank has of this gateway, and of others as far as that is known: their requests, each taken to be as one of
     /// ours.
-    pub(super) fn with_others(&self, destination: &Destination) -> RankLoad {
+    pub(super) fn with_others(&self, destination: &RankView) -> RankLoad {
         let others = destination.foreign.unwrap_or(0);
-        destination.load.plus(self.usual.times(others))
+        let usual = match destination.role {
+            Role::Decode => &self.usual_decode,
+            Role::Prefill | Role::Both => &self.usual,
+        };
+        destination.load.plus(usual.times(others))
     }
 
     /// Tokens of the prompt at hand that a rank must be expected to compute.
@@ -56,19 +66,34 @@ impl Pool {
     /// New reports came: how much of all that is under way is others'. Where a rank says nothing, nothing is known.
     pub(super) fn note_others(&mut self, now_ms: u64) {
         let foreign = |rank| self.reported.foreign(rank, now_ms);
-        let seats = || self.seats.destinations().map(|(rank, _)| rank);
-        let others = seats().try_fold(0u32, |sum, rank| Some(sum.saturating_add(foreign(rank)?)));
-        let own = seats().fold(0u32, |sum, rank| {
-            sum.saturating_add(self.loads.total(rank).in_flight)
+        let ranks = self.prefilling();
+        let mut all = ranks.iter();
+        let others = all.try_fold(0u32, |sum, rank| Some(sum.saturating_add(foreign(*rank)?)));
+        let own = ranks.iter().fold(0u32, |sum, rank| {
+            sum.saturating_add(self.loads.total(*rank).in_flight)
         });
         if let Some(others) = others {
             self.homes.note_others(own, others);
         }
     }
+
+    /// The ranks whose caches and queues of prompts count: those that prefill for others, or where there are none, all.
+    fn prefilling(&self) -> Vec<RankId> {
+        let apart: Vec<RankId> = self.seats.prefillers().map(|(rank, _)| rank).collect();
+        if apart.is_empty() {
+            let all = self.seats.destinations();
+            return all.map(|(rank, _)| rank).collect();
+        }
+        apart
+    }
+}
+
+fn sum<'a>(ranks: impl Iterator<Item = &'a RankView>) -> RankLoad {
+    ranks.fold(RankLoad::default(), |sum, rank| sum.plus(rank.load))
 }
 
 /// The first of the ranks in the order of an anchor; the same in every gateway that has these ranks.
-fn home(anchor: u64, destinations: &[Destination]) -> Option<RankId> {
+fn home(anchor: u64, destinations: &[RankView]) -> Option<RankId> {
     let first = destinations
         .iter()
         .max_by_key(|d| (chain(anchor, d.address_hash), d.rank));

@@ -62,6 +62,13 @@ impl Reported {
         at_ms <= cold_ms && cold_ms <= now_ms
     }
 
+    /// Whether the last time that a rank was asked for its metrics page it showed none.
+    pub(super) fn is_failing(&self, rank: RankId) -> bool {
+        self.ranks
+            .get(rank.index())
+            .is_some_and(|last| last.failures > 0)
+    }
+
     /// Requests on a rank that this gateway did not send, as far as that is known now.
     pub(super) fn foreign(&self, rank: RankId, now_ms: u64) -> Option<u32> {
         let (requests, until_ms) = self.ranks.get(rank.index())?.foreign?;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{Endpoint, PromptReader, RawConfig};
 
+mod apart;
 #[cfg(not(target_arch = "wasm32"))]
 mod feedback;
 #[cfg(not(target_arch = "wasm32"))]

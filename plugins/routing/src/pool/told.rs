@@ -20,6 +20,7 @@ impl Pool {
         Expected {
             rank,
             is_home: self.home == Some(rank),
+            is_leg: false,
             matched_tokens: self.rate.whole_tokens(matched_bytes),
             matched_bytes,
             life: self.index.life(rank),
@@ -42,6 +43,7 @@ impl Pool {
         picked_ms: u64,
         now_ms: u64,
     ) -> Told {
+        let usage = &expected.comparable(usage);
         let mut told = Told {
             predicted_tokens: expected.matched_tokens,
             delivered_tokens: usage.cached_tokens,

@@ -8,6 +8,7 @@ const WEIGHTS: CostWeights = CostWeights {
     miss_weight: None,
     prefill_tokens_per_second: 20_000.0,
     in_flight_seconds: 0.01,
+    leg_seconds: 0.02,
 };
 const PROMPT_TOKENS: u64 = 4000;
 
