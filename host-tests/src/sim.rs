@@ -16,7 +16,7 @@
 //! - Time is the sum of a few terms for each step, fitted by hand to one model on one GPU; the API server adds a fixed
 //!   delay that does not queue. Ranks of a pod do not wait for each other, as expert-parallel ranks do in each step.
 //! - Scheduling is first come, first served; prefill in chunks of `max_num_batched_tokens`; no priorities, speculation,
-//!   LoRA, offloading or transfer of KV blocks.
+//!   LoRA or offloading.
 //! - `engine` in the metrics is the rank's place among all ranks of the process, as when they are one deployment.
 //!   `python_*`, `process_*`, `vllm:estimated_*` and whatever is not counted keep the recorded value of an idle server.
 //!   Queue time counts as prefill time.
@@ -24,10 +24,27 @@
 //!   that were; their texts are not vLLM's. A failing rank answers before it has read the body.
 //! - Of the routes there are completions, chat completions, models, metrics, health, ping and version.
 //!
+//! # Prefill and decode apart
+//!
+//! A rank has a [`Role`]. A prefill rank speaks vLLM on its port. Before a decode rank stands a sidecar ([`SidecarVersion`]):
+//! it sends the prompt to the prefill rank that `x-prefiller-host-port` names, over the network, with `max_tokens` 1 and the
+//! `kv_transfer_params` of vLLM's NIXL connector, and then the request to the decode rank, with those of the answer. The
+//! decode rank takes room for the prompt, waits until the blocks that it lacks have come, at `transfer_blocks_per_second`,
+//! one prompt after the other, and computes the last token. Simpler than in the original:
+//!
+//! - Sidecar and decode rank are one process: a dead rank takes its sidecar along, as when a pod dies. A decode rank that is
+//!   not there while its sidecar is, is [`Fault::NotReady`].
+//! - The prefill rank's blocks are free when it has answered, not when they were fetched or their lease ends; nothing asks
+//!   it for them, so a rank that dies between its answer and the transfer does no harm.
+//! - Prefill ranks send as fast as any number of decode ranks receive.
+//! - The sidecar makes no request ids, never tries a leg again, knows no allowed list and no encoder.
+//! - Errors that the sidecar makes itself have its shape; only the text for a decode rank that is not ready is its own.
+//!
 //! # What no vLLM has
 //!
-//! `x-simulated-rank` in each answer, and `x-simulated-echo: digest` in a request, which makes the rank answer with what
-//! reached it.
+//! `x-simulated-rank` in each answer (of a sidecar: the decode rank, also when the answer is the prefill rank's error),
+//! `x-simulated-prefill-rank` in an answer that followed a prefill leg, `x-simulated-leg` in requests of sidecars to prefill
+//! ranks, and `x-simulated-echo: digest` in a request, which makes the rank answer with what reached it, before any sidecar.
 
 mod api;
 mod echo;
@@ -35,14 +52,20 @@ pub mod engine;
 mod event_stream;
 mod fault;
 mod http_metrics;
+mod kv_transfer;
+mod leg_counts;
+mod link;
 mod metrics;
 mod open;
 pub mod prefix_cache;
 pub mod profile;
 pub mod prompt;
 mod rank;
+mod rank_stats;
+mod role;
 mod server;
 mod shapes;
+mod sidecar;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -55,7 +78,8 @@ use engine::{BLOCK_TOKENS, EngineLimits};
 pub use fault::Fault;
 pub use profile::EngineProfile;
 use rank::Rank;
-pub use rank::RankStats;
+pub use rank_stats::RankStats;
+pub use role::{Role, SidecarVersion};
 pub use shapes::answer_text;
 
 /// What is simulated.
@@ -77,10 +101,19 @@ pub struct PodsConfig {
     pub max_num_batched_tokens: u64,
     /// How fast ranks are.
     pub engine: EngineProfile,
+    /// What all these ranks are for; a decode rank stands behind a sidecar.
+    pub role: Role,
+    /// The sidecar before each decode rank.
+    pub sidecar: SidecarVersion,
+    /// KV blocks of 16 tokens that a decode rank receives in a second; nothing arrives at 0.
+    pub transfer_blocks_per_second: f64,
+    /// How the ranks are when they start: [`Fault::NotReady`] until a test says otherwise, for instance.
+    pub starts_with: Fault,
 }
 
 impl Default for PodsConfig {
-    /// No pods yet, eight ranks each from port 8000 on, with the cache and the speed of the measured GPU.
+    /// No pods yet, eight ranks each from port 8000 on, with the cache and the speed of the measured GPU, that prefill and
+    /// decode.
     fn default() -> Self {
         Self {
             pods: Vec::new(),
@@ -91,6 +124,10 @@ impl Default for PodsConfig {
             capacity_tokens: 392_464,
             max_num_batched_tokens: 8192,
             engine: EngineProfile::default(),
+            role: Role::default(),
+            sidecar: SidecarVersion::default(),
+            transfer_blocks_per_second: link::DEFAULT_BLOCKS_PER_SECOND,
+            starts_with: Fault::default(),
         }
     }
 }
@@ -200,6 +237,12 @@ impl RankHandle {
         self.rank.fault.send_replace(fault);
         let is_wanted = |listening: &bool| *listening != (fault == Fault::Dead);
         let _ = self.is_listening.clone().wait_for(is_wanted).await;
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.rank.config.role
     }
 
     /// The switch as it stands.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use clap::Parser;
-use host_tests::sim::{EngineProfile, Fault, PodsConfig, RankHandle, SimulatedPods};
+use host_tests::sim::{
+    EngineProfile, Fault, PodsConfig, RankHandle, Role, SidecarVersion, SimulatedPods,
+};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -43,8 +45,25 @@ struct Arguments {
     /// How many times as slow as the measured GPU.
     #[arg(long, default_value_t = 1.0)]
     slowness: f64,
+    /// What the ranks of --pods are for. A decode rank stands behind a sidecar, which has a prompt prefilled on the rank that
+    /// the header x-prefiller-host-port names.
+    #[arg(long, value_enum, default_value_t)]
+    role: Role,
+    /// Addresses of further pods whose ranks only prefill, parted by commas; otherwise like those of --pods.
+    #[arg(long, value_delimiter = ',')]
+    prefill_pods: Vec<Ipv4Addr>,
+    /// How the sidecars behave when a prefill leg fails: v0.8 has the decode rank prefill, v0.9 passes the error on.
+    #[arg(long, value_enum, default_value_t)]
+    sidecar_version: SidecarVersion,
+    /// KV blocks of 16 tokens that a decode rank receives in a second. The default is what a network card of 400 Gbit/s
+    /// brings of DeepSeek-V3's.
+    #[arg(long, default_value_t = PodsConfig::default().transfer_blocks_per_second)]
+    transfer_blocks_per_second: f64,
+    /// Answer 503 until a switch sets the fault none.
+    #[arg(long)]
+    not_ready: bool,
     /// Where to read and throw the switches: GET /ranks, PUT /ranks/<ip:port>/fault with {"fault": "slow", "factor": 5}
-    /// (or none, failing with a status, hanging, dead, reset, nometrics), POST /ranks/<ip:port>/restart.
+    /// (or none, failing with a status, hanging, dead, reset, notready, nometrics), POST /ranks/<ip:port>/restart.
     #[arg(long, default_value = "127.0.0.1:9900")]
     control: SocketAddr,
     /// End when whoever started this ends, however that comes about.
@@ -59,25 +78,41 @@ async fn main() -> Result<()> {
     if arguments.with_parent {
         set_parent_process_death_signal(Some(Signal::KILL))?;
     }
-    let pods = SimulatedPods::start(config(arguments))
-        .await
-        .context("cannot start the ranks")?;
+    let pods = start(arguments).await.context("cannot start the ranks")?;
+    let ranks: Arc<[RankHandle]> = pods.iter().flat_map(|pods| pods.ranks()).cloned().collect();
     let listener = TcpListener::bind(control)
         .await
         .with_context(|| format!("cannot listen on {control}"))?;
     let control = listener.local_addr()?;
     println!(
         "{} simulated ranks are up, switches on http://{control}/ranks",
-        pods.ranks().len()
+        ranks.len()
     );
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
-        () = serve_control(listener, Arc::from(pods.ranks())) => {}
+        () = serve_control(listener, ranks) => {}
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-    pods.shutdown().await;
+    for pods in pods {
+        pods.shutdown().await;
+    }
     Ok(())
+}
+
+/// Starts the pods and those that only prefill; each kind is a deployment of its own, whose ranks count from 0.
+async fn start(arguments: Arguments) -> std::io::Result<[SimulatedPods; 2]> {
+    let prefill_pods = arguments.prefill_pods.clone();
+    let config = config(arguments);
+    let prefill = PodsConfig {
+        pods: prefill_pods,
+        role: Role::Prefill,
+        ..config.clone()
+    };
+    Ok([
+        SimulatedPods::start(config).await?,
+        SimulatedPods::start(prefill).await?,
+    ])
 }
 
 fn config(arguments: Arguments) -> PodsConfig {
@@ -89,6 +124,14 @@ fn config(arguments: Arguments) -> PodsConfig {
         max_model_len: arguments.max_model_len,
         capacity_tokens: arguments.capacity_tokens,
         engine: EngineProfile::default().slowed(arguments.slowness),
+        role: arguments.role,
+        sidecar: arguments.sidecar_version,
+        transfer_blocks_per_second: arguments.transfer_blocks_per_second,
+        starts_with: if arguments.not_ready {
+            Fault::NotReady
+        } else {
+            Fault::None
+        },
         ..PodsConfig::default()
     }
 }
@@ -163,8 +206,12 @@ async fn set_fault(rank: &RankHandle, request: Request<Incoming>) -> Response<Fu
 fn describe(rank: &RankHandle) -> Value {
     let stats = rank.stats();
     json!({
-        "rank": rank.addr().to_string(), "fault": rank.fault(), "open_requests": stats.open_requests,
-        "running": stats.running, "waiting": stats.waiting, "cache_usage": stats.cache_usage,
+        "rank": rank.addr().to_string(), "role": rank.role(), "fault": rank.fault(),
+        "open_requests": stats.open_requests, "running": stats.running, "waiting": stats.waiting,
+        "transferring": stats.transferring, "cache_usage": stats.cache_usage,
+        "direct_requests": stats.direct_requests, "prefill_legs": stats.prefill_legs,
+        "decode_only": stats.decode_only, "legs_failed": stats.legs_failed,
+        "legs_fallen_back": stats.legs_fallen_back,
         "prefix_queries": stats.counts.queries, "prefix_hits": stats.counts.hits,
         "generation_tokens": stats.counts.generation_tokens,
     })

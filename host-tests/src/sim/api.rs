@@ -8,22 +8,25 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::{Instant, sleep_until};
 
 use super::echo;
+use super::engine::BLOCK_TOKENS;
 use super::event_stream::EventStream;
 use super::fault::Fault;
 use super::http_metrics;
-use super::open::Open;
-use super::prompt::{self, TokenizedPrompt};
-use super::rank::{Answer, Rank};
+use super::kv_transfer;
+use super::prompt;
+use super::rank::{Answer, Ask, Rank};
+use super::role::Role;
 use super::shapes::{self, Answered, ApiError};
+use super::sidecar::LEG_HEADER;
 
 pub(super) type AnswerBody = BoxBody<Bytes, io::Error>;
+pub(super) type RequestBody = BoxBody<Bytes, io::Error>;
 
 /// Asks a rank to answer with a digest of the request instead of as a model.
 pub(super) const ECHO_HEADER: &str = "x-simulated-echo";
@@ -40,14 +43,17 @@ pub(super) enum Api {
 }
 
 /// Answers a request.
-pub(super) async fn answer(rank: Arc<Rank>, request: Request<Incoming>) -> Response<AnswerBody> {
-    let open = Open::new(&rank);
+pub(super) async fn answer(
+    rank: &Arc<Rank>,
+    request: Request<RequestBody>,
+) -> Response<AnswerBody> {
     let started = Instant::now();
     let method = request.method().clone();
     let handler = handler(request.uri().path());
     let request_bytes = content_length(request.headers());
-    let mut response = route(&rank, request).await;
-    decorate(&rank, &mut response);
+    count_leg(rank, &request);
+    let mut response = route(rank, request).await;
+    decorate(rank, &mut response);
     if let (Some(handler), Some(method)) = (handler, method_name(&method)) {
         let (status, response_bytes) = (
             response.status().as_u16(),
@@ -63,13 +69,28 @@ pub(super) async fn answer(rank: Arc<Rank>, request: Request<Incoming>) -> Respo
             seconds,
         });
     }
-    response.map(|body| open.until_the_end_of(body).boxed())
+    response
 }
 
-async fn route(rank: &Arc<Rank>, request: Request<Incoming>) -> Response<AnswerBody> {
+/// Counts who sends what to a prefill rank. Reports and health are anybody's to ask for.
+fn count_leg(rank: &Rank, request: &Request<RequestBody>) {
+    let is_a_look = ["/metrics", "/health"].contains(&request.uri().path());
+    if rank.config.role != Role::Prefill || is_a_look {
+        return;
+    }
+    match request.headers().contains_key(LEG_HEADER) {
+        true => rank.legs.prefill_legs.count(),
+        false => rank.legs.direct_requests.count(),
+    }
+}
+
+async fn route(rank: &Arc<Rank>, request: Request<RequestBody>) -> Response<AnswerBody> {
     if request.headers().contains_key(ECHO_HEADER) {
         rank.until_it_answers().await;
         return echo::digest(request).await;
+    }
+    if rank.fault() == Fault::NotReady {
+        return error(&ApiError::engine(503));
     }
     let path = request.uri().path().to_string();
     match (request.method(), path.as_str()) {
@@ -99,7 +120,11 @@ fn metrics(rank: &Rank) -> Response<AnswerBody> {
     text(rank.metrics_page())
 }
 
-async fn generate(rank: &Arc<Rank>, api: Api, request: Request<Incoming>) -> Response<AnswerBody> {
+async fn generate(
+    rank: &Arc<Rank>,
+    api: Api,
+    request: Request<RequestBody>,
+) -> Response<AnswerBody> {
     let asked = Instant::now();
     if let Fault::Failing { status } = rank.fault() {
         return error(&ApiError::engine(status));
@@ -108,8 +133,8 @@ async fn generate(rank: &Arc<Rank>, api: Api, request: Request<Incoming>) -> Res
         Ok(accepted) => {
             // A hung engine: the API server takes the request, and nothing comes back.
             rank.until_it_answers().await;
-            sleep_until(asked + rank.config.engine.frontend(accepted.prompt.tokens)).await;
-            let answer = rank.ask(&accepted.prompt, accepted.max_tokens, asked);
+            sleep_until(asked + rank.config.engine.frontend(accepted.ask.prompt.tokens)).await;
+            let answer = rank.ask(&accepted.ask, asked);
             accepted.respond(rank, api, answer).await
         }
         Err(problem) => error(&problem),
@@ -118,14 +143,19 @@ async fn generate(rank: &Arc<Rank>, api: Api, request: Request<Incoming>) -> Res
 
 /// A request that was found good.
 struct Accepted {
-    prompt: TokenizedPrompt,
-    max_tokens: u64,
+    ask: Ask,
+    /// Whether another rank will decode, and asks where the KV is.
+    keeps_kv: bool,
     streams: bool,
     includes_usage: bool,
     load_format: Option<String>,
 }
 
-async fn accept(rank: &Rank, api: Api, request: Request<Incoming>) -> Result<Accepted, ApiError> {
+async fn accept(
+    rank: &Rank,
+    api: Api,
+    request: Request<RequestBody>,
+) -> Result<Accepted, ApiError> {
     let (head, body) = request.into_parts();
     let media = head
         .headers
@@ -167,8 +197,12 @@ async fn accept(rank: &Rank, api: Api, request: Request<Incoming>) -> Result<Acc
         .get("endpoint-load-metrics-format")
         .and_then(|format| format.to_str().ok());
     Ok(Accepted {
-        prompt,
-        max_tokens,
+        ask: Ask {
+            prompt,
+            max_tokens,
+            is_prefilled: kv_transfer::is_offered(&body),
+        },
+        keeps_kv: kv_transfer::is_wanted(&body),
         streams: body["stream"] == true,
         includes_usage: body["stream_options"]["include_usage"] == true,
         load_format: load_format.map(ToString::to_string),
@@ -197,9 +231,10 @@ impl Accepted {
             id: format!("{kind}-{:016x}", answer.number()),
             model: rank.config.model.clone(),
             created: now_seconds(),
-            prompt_tokens: self.prompt.tokens,
+            prompt_tokens: self.ask.prompt.tokens,
             cached_tokens: 0,
             completion_tokens: 0,
+            kv_transfer_params: Value::Null,
         };
         if self.streams {
             let breaks = rank.fault() == Fault::Reset;
@@ -215,8 +250,12 @@ impl Accepted {
             answered.completion_tokens = token.number + 1;
             answered.cached_tokens = token.cached;
         }
-        if answered.completion_tokens < self.max_tokens {
+        if answered.completion_tokens < self.ask.max_tokens {
             return error(&ApiError::engine(500));
+        }
+        if self.keeps_kv {
+            let blocks = answered.prompt_tokens.div_ceil(BLOCK_TOKENS);
+            answered.kv_transfer_params = kv_transfer::offer(rank, &answered.id, blocks);
         }
         let body = if api == Api::Chat {
             shapes::chat(&answered)
@@ -254,8 +293,13 @@ fn decorate(rank: &Rank, response: &mut Response<AnswerBody>) {
     let headers = response.headers_mut();
     headers.insert("server", HeaderValue::from_static("uvicorn"));
     headers.insert("vary", HeaderValue::from_static("Origin"));
+    name_rank(rank, response);
+}
+
+/// Says in whose name the answer is.
+pub(super) fn name_rank(rank: &Rank, response: &mut Response<AnswerBody>) {
     if let Ok(address) = HeaderValue::try_from(rank.address.to_string()) {
-        headers.insert(RANK_HEADER, address);
+        response.headers_mut().insert(RANK_HEADER, address);
     }
 }
 
@@ -285,9 +329,14 @@ fn now_seconds() -> u64 {
         .as_secs()
 }
 
+/// A body in one piece.
+pub(super) fn whole(body: Bytes) -> AnswerBody {
+    Full::from(body).map_err(|never| match never {}).boxed()
+}
+
 fn respond(status: StatusCode, media: &'static str, body: String) -> Response<AnswerBody> {
     let length = HeaderValue::from(body.len());
-    let mut response = Response::new(Full::from(body).map_err(|never| match never {}).boxed());
+    let mut response = Response::new(whole(Bytes::from(body)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_LENGTH, length);
     response
@@ -318,7 +367,7 @@ fn text(page: String) -> Response<AnswerBody> {
     )
 }
 
-fn empty(status: StatusCode) -> Response<AnswerBody> {
+pub(super) fn empty(status: StatusCode) -> Response<AnswerBody> {
     let mut response = respond(status, "application/json", String::new());
     response.headers_mut().remove(CONTENT_TYPE);
     response

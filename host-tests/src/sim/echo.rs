@@ -1,16 +1,15 @@
 //! Tells what reached the rank, for tests of what a gateway does to a request.
 
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::api::{self, AnswerBody};
+use super::api::{self, AnswerBody, RequestBody};
 
 /// Reads the body as it comes, whatever its size, and answers with its length and hash, the method, the path and all
 /// headers; 400 when the body breaks off.
-pub(super) async fn digest(request: Request<Incoming>) -> Response<AnswerBody> {
+pub(super) async fn digest(request: Request<RequestBody>) -> Response<AnswerBody> {
     let (head, mut body) = request.into_parts();
     let (mut hash, mut bytes) = (Xxh3::new(), 0u64);
     while let Some(frame) = body.frame().await {

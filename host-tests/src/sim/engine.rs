@@ -1,11 +1,15 @@
 //! The scheduler of a simulated rank: first come, first served, continuous batching, chunked prefill, as in vLLM's
 //! engine. Pure: time is a duration that each step takes, so tests need no clock.
 
+mod received;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::prefix_cache::PrefixCache;
 use super::profile::{EngineProfile, StepWork};
+use received::PromptKv;
+pub use received::Transfer;
 
 /// Tokens of a KV block.
 pub const BLOCK_TOKENS: u64 = 16;
@@ -40,6 +44,9 @@ struct Running {
     /// Tokens with KV.
     computed: u64,
     cached: u64,
+    kv: PromptKv,
+    /// Prompt tokens whose KV came from another rank.
+    received: u64,
     generated: u64,
     /// Leading hashes whose blocks are in use.
     named: usize,
@@ -57,7 +64,7 @@ pub struct Token {
     pub id: u64,
     /// Its place in the answer, from 0.
     pub number: u64,
-    /// Prompt tokens that were found in the cache.
+    /// Prompt tokens that were found in the cache or received from another rank: vLLM tells their sum.
     pub cached: u64,
     /// Whether it is the last.
     pub is_last: bool,
@@ -72,8 +79,10 @@ pub struct EngineCounts {
     pub hits: u64,
     /// Prompt tokens of sequences whose prefill is done.
     pub prompt_tokens: u64,
-    /// Those of them that were not found in the cache.
+    /// Those of them that were neither found in the cache nor received.
     pub computed_prompt_tokens: u64,
+    /// Those of them whose KV came from another rank.
+    pub received_prompt_tokens: u64,
     /// Tokens generated.
     pub generation_tokens: u64,
     /// Sequences thrown back to the queue for want of room.
@@ -90,6 +99,9 @@ pub struct Engine {
     cache: PrefixCache,
     waiting: VecDeque<Running>,
     running: Vec<Running>,
+    /// Requests whose KV is on its way; they hold their blocks.
+    loading: Vec<Running>,
+    begun: Vec<Transfer>,
     counts: EngineCounts,
 }
 
@@ -104,35 +116,32 @@ impl Engine {
             cache,
             waiting: VecDeque::new(),
             running: Vec::new(),
+            loading: Vec::new(),
+            begun: Vec::new(),
             counts: EngineCounts::default(),
         }
     }
 
     /// Queues a request.
     pub fn add(&mut self, sequence: Sequence) {
-        self.waiting.push_back(Running {
-            sequence,
-            computed: 0,
-            cached: 0,
-            generated: 0,
-            named: 0,
-            unnamed: 0,
-            scheduled: 0,
-            is_counted: false,
-        });
+        self.waiting
+            .push_back(Running::new(sequence, PromptKv::Computed));
     }
 
     /// Drops a request, wherever it is.
     pub fn abort(&mut self, id: u64) {
-        self.waiting.retain(|waiting| waiting.sequence.id != id);
-        if let Some(place) = self
+        let (is_it, cache) = (|r: &Running| r.sequence.id == id, &mut self.cache);
+        let gone = self
             .running
-            .iter()
-            .position(|running| running.sequence.id == id)
-        {
-            let mut gone = self.running.remove(place);
-            free(&mut self.cache, &mut gone);
-        }
+            .extract_if(.., |running| is_it(running))
+            .chain(self.loading.extract_if(.., |loading| is_it(loading)))
+            .chain(
+                self.waiting
+                    .iter()
+                    .position(is_it)
+                    .and_then(|place| self.waiting.remove(place)),
+            );
+        gone.for_each(|mut gone| free(cache, &mut gone));
     }
 
     /// Plans a step and gives the time it takes; `None` when there is nothing to do.
@@ -158,6 +167,7 @@ impl Engine {
                     let prompt_tokens = running.sequence.prompt_tokens;
                     self.counts.prompt_tokens += prompt_tokens;
                     self.counts.computed_prompt_tokens += prompt_tokens - running.cached;
+                    self.counts.received_prompt_tokens += running.received;
                 }
                 tokens.push(running.make_token());
             }
@@ -178,10 +188,10 @@ impl Engine {
         self.running.len()
     }
 
-    /// Sequences that wait.
+    /// Sequences that wait, for room, for their turn or for their KV.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.loading.len()
     }
 
     /// Forgets every prefix that no request uses.
@@ -229,6 +239,8 @@ impl Engine {
         free(&mut self.cache, &mut last);
         last.computed = 0;
         last.scheduled = 0;
+        // What was received is lost, and vLLM does not ask for it a second time.
+        last.kv = PromptKv::Computed;
         self.counts.preemptions += 1;
         self.waiting.push_front(last);
     }
@@ -238,6 +250,12 @@ impl Engine {
             let Some(mut next) = self.waiting.pop_front() else {
                 return;
             };
+            if next.kv == PromptKv::Elsewhere {
+                match self.begin_transfer(next) {
+                    Ok(()) => continue,
+                    Err(next) => return self.waiting.push_front(next),
+                }
+            }
             let Some(wanted) = admit(&mut self.cache, &mut next, *budget) else {
                 self.waiting.push_front(next);
                 return;
@@ -258,6 +276,21 @@ impl Engine {
 }
 
 impl Running {
+    fn new(sequence: Sequence, kv: PromptKv) -> Self {
+        Self {
+            sequence,
+            computed: 0,
+            cached: 0,
+            kv,
+            received: 0,
+            generated: 0,
+            named: 0,
+            unnamed: 0,
+            scheduled: 0,
+            is_counted: false,
+        }
+    }
+
     /// Tokens whose KV is needed for the next token.
     fn known(&self) -> u64 {
         self.sequence.prompt_tokens + self.generated
@@ -276,15 +309,23 @@ impl Running {
     }
 }
 
-/// Takes the blocks of the prompt that are in the cache and those of its first chunk, whose tokens it gives. As vLLM does
-/// unless told otherwise, takes and evicts nothing while there is no room for the whole prompt. The last token is always
-/// computed, or there would be no answer.
+/// Takes the blocks of the prompt that are in the cache and those of its first chunk, whose tokens it gives.
 fn admit(cache: &mut PrefixCache, next: &mut Running, budget: u64) -> Option<u64> {
+    // What was received holds its blocks already.
+    if next.kv != PromptKv::Received {
+        take_matched(cache, next)?;
+    }
+    let wanted = (next.known() - next.computed).min(budget);
+    extend(cache, next, wanted).then_some(wanted)
+}
+
+/// Takes the blocks of the prompt that are in the cache; gives how many are missing. As vLLM does unless told otherwise,
+/// takes nothing while there is no room for the whole prompt. The last token is always computed, or there would be no
+/// answer.
+fn take_matched(cache: &mut PrefixCache, next: &mut Running) -> Option<usize> {
     let most = (next.sequence.prompt_tokens.saturating_sub(1) / BLOCK_TOKENS) as usize;
     let matched = cache.matched(&next.sequence.hashes).min(most);
     let cached = &next.sequence.hashes[..matched];
-    let computed = matched as u64 * BLOCK_TOKENS;
-    let wanted = (next.known() - computed).min(budget);
     let missing = blocks(next.known()) - matched;
     if cache.idle_among(cached) + missing > cache.free_blocks() {
         return None;
@@ -292,8 +333,8 @@ fn admit(cache: &mut PrefixCache, next: &mut Running, budget: u64) -> Option<u64
     for hash in cached {
         cache.take(*hash);
     }
-    (next.named, next.computed) = (matched, computed);
-    extend(cache, next, wanted).then_some(wanted)
+    (next.named, next.computed) = (matched, matched as u64 * BLOCK_TOKENS);
+    Some(missing)
 }
 
 /// Takes the blocks that `tokens` more need; false, and nothing is taken, when there is no room.

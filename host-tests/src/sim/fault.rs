@@ -26,6 +26,9 @@ pub enum Fault {
     Dead,
     /// The connection of a streamed answer is cut after the first token; other answers are whole.
     Reset,
+    /// Every request gets 503: the rank has not finished starting. The sidecar before a decode rank says so in its own
+    /// words, and its `/health` is 200 all the same.
+    NotReady,
     /// Requests are answered, the metrics page is not: it is closed by policy, or elsewhere.
     NoMetrics,
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::PodsConfig;
 use super::engine::BLOCK_TOKENS;
 use super::http_metrics::HttpMetrics;
-use super::rank::RankStats;
+use super::rank_stats::RankStats;
 
 const TEMPLATE: &str = include_str!("../../data/vllm-0.25.1/metrics_idle.txt");
 /// The model that the template was recorded with.
@@ -154,19 +154,25 @@ impl Metrics {
         let whole = match name.strip_prefix("vllm:")? {
             "num_requests_running" => stats.running as u64,
             "num_requests_waiting" => stats.waiting as u64,
-            "num_requests_waiting_by_reason" if label(series, "reason") == Some("capacity") => {
-                stats.waiting as u64
-            }
+            "num_requests_waiting_by_reason" => match label(series, "reason")? {
+                "capacity" => (stats.waiting - stats.transferring) as u64,
+                "deferred" => stats.transferring as u64,
+                _ => return None,
+            },
             "kv_cache_usage_perc" => return Some(stats.cache_usage),
             "prefix_cache_queries_total" => counts.queries,
             "prefix_cache_hits_total" => counts.hits,
+            "external_prefix_cache_queries_total" | "external_prefix_cache_hits_total" => {
+                counts.received_prompt_tokens
+            }
             "prompt_tokens_cached_total" => cached,
             "num_preemptions_total" => counts.preemptions,
             "prompt_tokens_total" => counts.prompt_tokens,
             "generation_tokens_total" => counts.generation_tokens,
             "prompt_tokens_by_source_total" => match label(series, "source")? {
                 "local_compute" => counts.computed_prompt_tokens,
-                "local_cache_hit" => cached,
+                "local_cache_hit" => cached.saturating_sub(counts.received_prompt_tokens),
+                "external_kv_transfer" => counts.received_prompt_tokens,
                 _ => 0,
             },
             "request_success_total" => self

@@ -69,6 +69,13 @@ impl PrefixCache {
         has_room
     }
 
+    /// Gives a block in use that has no name the name of what it holds by now; where another block has that name already,
+    /// the sequence uses that one, and its own is free.
+    pub fn name(&mut self, hash: u64) {
+        self.unnamed -= 1;
+        self.take(hash);
+    }
+
     /// Frees the blocks of a sequence, given first to last.
     pub fn free(&mut self, hashes: &[u64], unnamed: usize) {
         self.unnamed -= unnamed;
@@ -173,6 +180,17 @@ mod tests {
             2,
             "block 1 has another user, block 2 had room"
         );
+    }
+
+    #[test]
+    fn a_block_is_found_from_the_moment_it_has_a_name() {
+        let mut cache = PrefixCache::new(2);
+        assert!(cache.take_unnamed() && cache.take_unnamed());
+        assert_eq!(cache.matched(&[1]), 0);
+        cache.name(1);
+        assert_eq!((cache.matched(&[1]), cache.free_blocks()), (1, 0));
+        cache.name(1);
+        assert_eq!(cache.free_blocks(), 1, "one block holds it for both");
     }
 
     #[test]

@@ -5,32 +5,30 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::PodsConfig;
-use super::engine::{Engine, EngineCounts, Sequence, Token};
+use super::engine::{Engine, Sequence, Token};
 use super::fault::Fault;
 use super::http_metrics;
+use super::leg_counts::LegCounts;
+use super::link::Link;
 use super::metrics::Metrics;
 use super::prompt::TokenizedPrompt;
+use super::rank_stats::RankStats;
+use super::role::Role;
+use super::sidecar::Sidecar;
 
-/// What a rank is doing and has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RankStats {
-    /// HTTP requests whose answer is not finished.
-    pub open_requests: usize,
-    /// Requests in the batch.
-    pub running: usize,
-    /// Requests in the queue.
-    pub waiting: usize,
-    /// Share of the KV cache in use.
-    pub cache_usage: f64,
-    /// Times that its metrics page was asked for.
-    pub metrics_asked: u64,
-    /// Totals of the engine.
-    pub counts: EngineCounts,
+/// What the engine is asked.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub(super) prompt: TokenizedPrompt,
+    pub(super) max_tokens: u64,
+    /// Whether another rank has the KV of the prompt.
+    pub(super) is_prefilled: bool,
 }
 
 /// State that the HTTP side, the engine's task and the handle share.
@@ -39,6 +37,9 @@ pub(super) struct Rank {
     pub(super) address: SocketAddr,
     pub(super) config: PodsConfig,
     pub(super) fault: watch::Sender<Fault>,
+    /// What stands before a decode rank.
+    pub(super) sidecar: Option<Sidecar>,
+    pub(super) legs: LegCounts,
     /// Place in the deployment: the label `engine` of its metrics.
     pub(super) number: usize,
     pub(super) open_requests: AtomicUsize,
@@ -51,6 +52,7 @@ pub(super) struct Rank {
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
+    link: Link,
     listeners: HashMap<u64, mpsc::UnboundedSender<Token>>,
     metrics: Metrics,
 }
@@ -75,8 +77,10 @@ impl Rank {
             address,
             number,
             inner: Mutex::new(Inner::new(&config)),
+            fault: watch::Sender::new(config.starts_with),
+            sidecar: (config.role == Role::Decode).then(|| Sidecar::new(config.sidecar)),
+            legs: LegCounts::default(),
             config,
-            fault: watch::Sender::new(Fault::None),
             open_requests: AtomicUsize::new(0),
             metrics_asked: AtomicU64::new(0),
             work: Notify::new(),
@@ -100,8 +104,14 @@ impl Rank {
             open_requests: self.open_requests.load(Ordering::Relaxed),
             running: inner.engine.running(),
             waiting: inner.engine.waiting(),
+            transferring: inner.engine.transferring(),
             cache_usage: inner.engine.cache_usage(),
             metrics_asked: self.metrics_asked.load(Ordering::Relaxed),
+            direct_requests: self.legs.direct_requests.value(),
+            prefill_legs: self.legs.prefill_legs.value(),
+            decode_only: self.legs.decode_only.value(),
+            legs_failed: self.legs.legs_failed.value(),
+            legs_fallen_back: self.legs.legs_fallen_back.value(),
             counts: inner.engine.counts(),
         }
     }
@@ -134,23 +144,22 @@ impl Rank {
     }
 
     /// Queues a prompt.
-    pub(super) fn ask(
-        self: &Arc<Self>,
-        prompt: &TokenizedPrompt,
-        max_tokens: u64,
-        asked: Instant,
-    ) -> Answer {
+    pub(super) fn ask(self: &Arc<Self>, ask: &Ask, asked: Instant) -> Answer {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, tokens) = mpsc::unbounded_channel();
-        let (hashes, prompt_tokens) = (prompt.hashes.clone(), prompt.tokens);
+        let sequence = Sequence {
+            id,
+            hashes: ask.prompt.hashes.clone(),
+            prompt_tokens: ask.prompt.tokens,
+            max_tokens: ask.max_tokens,
+        };
         let mut inner = self.inner();
         inner.listeners.insert(id, sender);
-        inner.engine.add(Sequence {
-            id,
-            hashes,
-            prompt_tokens,
-            max_tokens,
-        });
+        if ask.is_prefilled {
+            inner.engine.add_prefilled(sequence);
+        } else {
+            inner.engine.add(sequence);
+        }
         drop(inner);
         self.work.notify_one();
         Answer {
@@ -160,9 +169,9 @@ impl Rank {
             asked,
             first: None,
             last: None,
-            prompt_tokens,
+            prompt_tokens: ask.prompt.tokens,
             received: 0,
-            max_tokens,
+            max_tokens: ask.max_tokens,
         }
     }
 
@@ -173,9 +182,9 @@ impl Rank {
     pub(super) async fn run(self: Arc<Self>) {
         let mut planned_end = Instant::now();
         loop {
-            let step = self.inner().engine.begin_step();
+            let (step, next_arrival) = self.inner().begin_step(Instant::now());
             let Some(step) = step else {
-                self.work.notified().await;
+                self.until_there_is_work(next_arrival).await;
                 planned_end = Instant::now();
                 continue;
             };
@@ -189,6 +198,17 @@ impl Rank {
         }
     }
 
+    /// Waits for a request, or for the next blocks from a prefill rank.
+    async fn until_there_is_work(&self, next_arrival: Option<Instant>) {
+        let Some(next_arrival) = next_arrival else {
+            return self.work.notified().await;
+        };
+        tokio::select! {
+            () = self.work.notified() => {}
+            () = sleep_until(next_arrival) => {}
+        }
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,9 +218,22 @@ impl Inner {
     fn new(config: &PodsConfig) -> Self {
         Self {
             engine: Engine::new(config.limits(), config.engine),
+            link: Link::new(config.transfer_blocks_per_second),
             listeners: HashMap::new(),
             metrics: Metrics::default(),
         }
+    }
+
+    /// Takes in the blocks that are here by now and plans a step; gives the time it takes and when the next blocks come.
+    fn begin_step(&mut self, now: Instant) -> (Option<Duration>, Option<Instant>) {
+        while let Some(id) = self.link.arrived(now) {
+            self.engine.finish_transfer(id);
+        }
+        let step = self.engine.begin_step();
+        for transfer in self.engine.begun_transfers() {
+            self.link.begin(transfer, now);
+        }
+        (step, self.link.next_arrival())
     }
 
     fn end_step(&mut self) {

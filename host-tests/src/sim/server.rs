@@ -6,15 +6,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::api;
+use super::api::{self, AnswerBody, RequestBody};
 use super::fault::Fault;
+use super::open::Open;
 use super::rank::Rank;
 
 /// uvicorn closes a connection that was idle for this long.
@@ -68,7 +72,7 @@ async fn serve_connection(rank: Arc<Rank>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let rank = rank.clone();
-        async move { Ok::<_, Infallible>(api::answer(rank, request).await) }
+        async move { Ok::<_, Infallible>(answer(&rank, request).await) }
     });
     // The timer runs from the end of an answer to the head of the next request.
     let connection = http1::Builder::new()
@@ -76,4 +80,15 @@ async fn serve_connection(rank: Arc<Rank>, stream: TcpStream) {
         .header_read_timeout(KEEP_ALIVE)
         .serve_connection(TokioIo::new(stream), service);
     let _ = connection.await;
+}
+
+/// Answers a request to the rank's port: the rank does, or the sidecar before it.
+async fn answer(rank: &Arc<Rank>, request: Request<Incoming>) -> Response<AnswerBody> {
+    let open = Open::new(rank);
+    let request = request.map(|body| -> RequestBody { body.map_err(io::Error::other).boxed() });
+    let response = match &rank.sidecar {
+        Some(sidecar) => sidecar.answer(rank, request).await,
+        None => api::answer(rank, request).await,
+    };
+    response.map(|body| open.until_the_end_of(body).boxed())
 }

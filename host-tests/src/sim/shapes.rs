@@ -14,6 +14,8 @@ pub(super) struct Answered {
     pub(super) prompt_tokens: u64,
     pub(super) cached_tokens: u64,
     pub(super) completion_tokens: u64,
+    /// Where the KV of the prompt is, for whoever asked.
+    pub(super) kv_transfer_params: Value,
 }
 
 /// Text of a generated token: four letters and a space, so that lengths can be checked.
@@ -40,7 +42,7 @@ pub(super) fn completion(answered: &Answered) -> Value {
             "routed_experts": null,
         }],
         "service_tier": null, "system_fingerprint": FINGERPRINT, "usage": usage(answered, true),
-        "kv_transfer_params": null, "metrics": null,
+        "kv_transfer_params": answered.kv_transfer_params, "metrics": null,
     })
 }
 
@@ -57,7 +59,7 @@ pub(super) fn chat(answered: &Answered) -> Value {
             "routed_experts": null,
         }],
         "service_tier": null, "system_fingerprint": FINGERPRINT, "usage": usage(answered, true),
-        "prompt_logprobs": null, "prompt_token_ids": null, "prompt_text": null, "kv_transfer_params": null,
+        "prompt_logprobs": null, "prompt_token_ids": null, "prompt_text": null, "kv_transfer_params": answered.kv_transfer_params,
         "metrics": null,
     })
 }
