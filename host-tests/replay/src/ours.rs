@@ -186,7 +186,7 @@ impl Ours {
         let mut prompt = cut;
         if prompt.body_end == BodyEnd::Cut {
             prompt = Self::prompt(arrival, usize::MAX);
-            self.pool.learn(&pick.charge, &prompt);
+            self.pool.learn(pick.charge.rank(), &prompt);
         }
         let open = Open {
             rank,

@@ -127,6 +127,13 @@ pub(crate) fn set_request_header(name: &str, value: &str) {
     let _ = hostcalls::set_map_value(MapType::HttpRequestHeaders, name, Some(value));
 }
 
+/// Replaces request headers. Only while the headers are at hand or held.
+pub(crate) fn set_request_headers(headers: &[(&'static str, String)]) {
+    for (name, value) in headers {
+        set_request_header(name, value);
+    }
+}
+
 /// Bytes of the chunk at hand. Only in the request body callback.
 pub(crate) fn request_body(start: usize, bytes: usize) -> Vec<u8> {
     hostcalls::get_buffer(BufferType::HttpRequestBody, start, bytes)

@@ -4,7 +4,7 @@ use hashbrown::HashMap;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
 use routing::{
-    BodyEnd, Change, Due, Endpoint, Failure, Outcome, Pick, Prompt, Reason, Told, Totals,
+    BodyEnd, Change, Due, Endpoint, Failure, LegPlan, Outcome, Pick, Prompt, Reason, Told, Totals,
 };
 
 /// Numbers of the metrics at the host; each definition makes a new number, so they are defined once in a VM.
@@ -35,6 +35,10 @@ pub(crate) struct Metrics {
     prompts_without_block: Option<u32>,
     news_delay_us: Option<u32>,
     fallbacks_used: Option<u32>,
+    prefill_legs: Option<u32>,
+    prefill_legs_spared: Option<u32>,
+    prefill_legs_no_rank: Option<u32>,
+    prefill_legs_moved: Option<u32>,
     failures_connect: Option<u32>,
     failures_reset: Option<u32>,
     failures_server_error: Option<u32>,
@@ -78,6 +82,10 @@ impl Metrics {
             prompts_without_block: counter("prompts_without_block"),
             news_delay_us: histogram("news_delay_us"),
             fallbacks_used: counter("fallbacks_used"),
+            prefill_legs: counter("prefill_legs"),
+            prefill_legs_spared: counter("prefill_legs_spared"),
+            prefill_legs_no_rank: counter("prefill_legs_no_rank"),
+            prefill_legs_moved: counter("prefill_legs_moved"),
             failures_connect: counter("failures_connect"),
             failures_reset: counter("failures_reset"),
             failures_server_error: counter("failures_server_error"),
@@ -126,6 +134,23 @@ impl Metrics {
         add(metric, 1);
         add(self.prompt_tokens, signed(pick.prompt_tokens));
         add(self.matched_tokens, signed(pick.matched_tokens));
+        self.planned(&pick.plan);
+    }
+
+    /// Whether another rank prefills for the one that was picked.
+    fn planned(&self, plan: &LegPlan) {
+        let metric = match plan {
+            LegPlan::Whole => None,
+            LegPlan::Leg(_) => self.prefill_legs,
+            LegPlan::Cheaper | LegPlan::NoPrompt => self.prefill_legs_spared,
+            LegPlan::NoRank => self.prefill_legs_no_rank,
+        };
+        add(metric, 1);
+    }
+
+    /// A request with a prefill leg was tried again, with another leg or with none.
+    pub(crate) fn leg_moved(&self) {
+        add(self.prefill_legs_moved, 1);
     }
 
     /// An answer to a prompt ended well and said nothing of its tokens.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use routing::{DESTINATION_HEADER, Endpoint, Outcome, STRIPPED_HEADERS, UsageReader};
+use routing::{Endpoint, Outcome, STRIPPED_HEADERS, UsageReader};
 
 use crate::prompt_request::{self, PromptRequest};
 use crate::worker::{Breakdown, Worker};
@@ -66,14 +66,12 @@ impl Picker {
 
     fn pick_at_once(&self, pool: u64) {
         let now_ms = host::now_ms();
-        let destination = worker::with(|worker| {
-            let destination = worker.pick(self.id, pool, None, false, now_ms);
+        let headers = worker::with(|worker| {
+            let headers = worker.pick(self.id, pool, None, false, now_ms);
             worker.flush();
-            destination
+            headers
         });
-        if let Some(destination) = destination {
-            host::set_request_header(DESTINATION_HEADER, &destination);
-        }
+        host::set_request_headers(&headers);
     }
 
     /// The headers of an answer are here, from a rank or from Envoy itself.

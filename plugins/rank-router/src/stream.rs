@@ -15,6 +15,8 @@ pub(crate) struct Stream {
     pub(crate) expected: Option<Expected>,
     /// The first block of the prompt that was new to its rank.
     pub(crate) new_block: Option<u64>,
+    /// The prefill on another rank; boxed, because most pools have none.
+    pub(crate) leg: Option<Box<StreamLeg>>,
     /// The ranks that were named, best first.
     pub(crate) named: Vec<SocketAddr>,
     pub(crate) picked_ms: u64,
@@ -24,6 +26,18 @@ pub(crate) struct Stream {
     pub(crate) answer: Answer,
     /// Whether it has waited so long that its rank was found to hang: that is said once.
     pub(crate) is_given_up: bool,
+}
+
+/// The prefill of a request on another rank.
+#[derive(Debug)]
+pub(crate) struct StreamLeg {
+    pub(crate) rank: RankId,
+    /// Until the headers of the answer are here.
+    pub(crate) charge: Option<Charge>,
+    /// The ranks that were named to prefill, for each attempt one.
+    pub(crate) named: Vec<SocketAddr>,
+    /// The first block of the prompt that was new to the rank.
+    pub(crate) new_block: Option<u64>,
 }
 
 /// How far the answer to a request has come.
@@ -46,6 +60,7 @@ impl Stream {
             prompt: None,
             expected: None,
             new_block: None,
+            leg: None,
             named: Vec::new(),
             picked_ms: 0,
             expected_ms: 0,
@@ -60,6 +75,19 @@ impl Stream {
         self.charge.as_ref().map(Charge::rank)
     }
 
+    /// The ranks that hold the prompt: the one that answers, and the one that prefills for it.
+    pub(crate) fn ranks(&self) -> Vec<RankId> {
+        let leg = self.leg.as_ref().map(|leg| leg.rank);
+        self.rank().into_iter().chain(leg).collect()
+    }
+
+    /// Whether prefill is still counted for it.
+    fn is_queued(&self) -> bool {
+        let leg = self.leg.as_ref().and_then(|leg| leg.charge.as_ref());
+        let charges = self.charge.iter().chain(leg);
+        charges.into_iter().any(|charge| charge.queued_tokens() > 0)
+    }
+
     /// The attempt that ends now.
     pub(crate) fn attempt(&self, now_ms: u64) -> Attempt {
         Attempt {
@@ -70,11 +98,6 @@ impl Stream {
 
     /// Whether its first byte is still to come, and would come when the prompt is prefilled.
     pub(crate) fn waits_for_first_byte(&self) -> bool {
-        self.is_streamed
-            && !self.is_given_up
-            && self
-                .charge
-                .as_ref()
-                .is_some_and(|charge| charge.queued_tokens() > 0)
+        self.is_streamed && !self.is_given_up && self.is_queued()
     }
 }

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 use routing::{
-    Config, Decidable, Exchanges, Limits, Peers, Pick, Pool, Prompt, RankId, ReadToEnd, Sent,
-    Totals, chain, hash_bytes, rank_list,
+    Config, Decidable, Exchanges, Limits, Peers, Pool, RankId, ReadToEnd, Sent, Totals, hash_bytes,
 };
 
 use crate::bell::Bell;
@@ -16,12 +15,15 @@ use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::watch::Watch;
 
+mod leg;
 mod outcome;
 mod peering;
+mod picking;
 mod usage;
 
 pub(crate) use outcome::Breakdown;
 pub(crate) use peering::TICK;
+pub(crate) use picking::SteeringHeaders;
 
 /// The key of the numbers that tell VMs apart.
 const VM_NUMBER: &str = "rank_router.vm";
@@ -217,7 +219,7 @@ impl Worker {
     /// Picks for a request that was held; gives the destination.
     ///
     /// Where nothing is prefilled a prefix is worth nothing, and the load alone decides.
-    pub(crate) fn decide(&mut self, decidable: Decidable, now_ms: u64) -> Option<String> {
+    pub(crate) fn decide(&mut self, decidable: Decidable, now_ms: u64) -> SteeringHeaders {
         let Decidable {
             picker,
             endpoint,
@@ -228,7 +230,10 @@ impl Worker {
         self.metrics.body_read(due, prompt.body_end);
         self.metrics.request(Some(endpoint), prompt.outcome());
         self.metrics.blocks(&prompt);
-        let pool = self.streams.get(&picker)?.pool;
+        let Some(stream) = self.streams.get(&picker) else {
+            return SteeringHeaders::new();
+        };
+        let pool = stream.pool;
         let prompt = endpoint.fills_cache().then_some(prompt);
         self.pick(picker, pool, prompt, is_streamed, now_ms)
     }
@@ -239,55 +244,19 @@ impl Worker {
             let Some(stream) = self.streams.get_mut(&picker) else {
                 continue;
             };
-            let pool = self.pools.get_mut(&stream.pool);
-            if let (Some(shared), Some(charge)) = (pool, stream.charge.as_ref()) {
-                let (rank, sent) = (charge.rank(), shared.pool.learn(charge, &prompt));
-                if let Some(known) = stream.prompt.as_mut() {
-                    **known = prompt;
+            let (pool, ranks) = (stream.pool, stream.ranks());
+            for rank in ranks {
+                if let Some(shared) = self.pools.get_mut(&pool) {
+                    let sent = shared.pool.learn(rank, &prompt);
+                    self.tell_prompt(pool, rank, &sent);
                 }
-                let pool = stream.pool;
-                self.tell_prompt(pool, rank, &sent);
+            }
+            if let Some(stream) = self.streams.get_mut(&picker)
+                && let Some(known) = stream.prompt.as_mut()
+            {
+                **known = prompt;
             }
         }
-    }
-
-    /// Picks for a stream and counts it; gives the destination, or nothing when the pool has no rank.
-    pub(crate) fn pick(
-        &mut self,
-        picker: u32,
-        pool: u64,
-        prompt: Option<Prompt>,
-        is_streamed: bool,
-        now_ms: u64,
-    ) -> Option<String> {
-        self.hear();
-        self.requests = self.requests.wrapping_add(1);
-        let seed = chain(self.vm, self.requests);
-        let shared = self.pools.get_mut(&pool);
-        let picked = shared.and_then(|shared| shared.pool.pick(prompt.as_ref(), seed, now_ms));
-        let Some(pick) = picked else {
-            self.metrics.no_rank();
-            return None;
-        };
-        self.metrics.picked(&pick);
-        let destination = rank_list(&pick.ranks);
-        self.log_pick(picker, pool, &pick, &destination);
-        let rank = pick.charge.rank();
-        self.tell_prompt(pool, rank, &pick.sent);
-        let stream = Stream {
-            charge: Some(pick.charge),
-            prompt: prompt.map(Box::new),
-            new_block: pick.new_block,
-            expected: pick.expected,
-            named: pick.ranks,
-            picked_ms: now_ms,
-            expected_ms: milliseconds(pick.cost.queue_seconds + pick.cost.miss_seconds),
-            is_streamed,
-            ..Stream::held(pool)
-        };
-        self.put_stream(picker, stream);
-        self.tell_load(pool, rank);
-        Some(destination)
     }
 
     /// A stream is over, whatever ended it.
@@ -306,7 +275,8 @@ impl Worker {
         }
     }
 
-    fn end_stream(&mut self, stream: Stream) {
+    fn end_stream(&mut self, mut stream: Stream) {
+        self.end_leg(stream.pool, stream.leg.take());
         let rank = stream.rank();
         if let Some(shared) = self.pools.get_mut(&stream.pool) {
             shared.streams = shared.streams.saturating_sub(1);
@@ -347,22 +317,6 @@ impl Worker {
             self.peers.prompt(key, host::now_ms(), sent);
         }
     }
-
-    fn log_pick(&self, picker: u32, pool: u64, pick: &Pick, destination: &str) {
-        let shared = self.pools.get(&pool);
-        let name = shared.map_or("", |shared| shared.pool.config().pool());
-        log::debug!(
-            "rank-router: stream {picker} of pool {name} to {destination}: {:?}, {} of {} tokens matched, \
-             {:.4} s queue + {:.4} s miss + {:.4} s held + {:.4} s in flight",
-            pick.reason,
-            pick.matched_tokens,
-            pick.prompt_tokens,
-            pick.cost.queue_seconds,
-            pick.cost.miss_seconds,
-            pick.cost.held_seconds,
-            pick.cost.in_flight_seconds,
-        );
-    }
 }
 
 /// Decides what is due and lets it go on; then acts on `root` again. Only in a picker root's callbacks.
@@ -373,18 +327,10 @@ pub(crate) fn decide_due(root: u32) {
         let picker = decidable.picker;
         with(Worker::released);
         if host::act_on(picker) {
-            if let Some(destination) = with(|worker| worker.decide(decidable, now_ms)) {
-                host::set_request_header(routing::DESTINATION_HEADER, &destination);
-            }
+            host::set_request_headers(&with(|worker| worker.decide(decidable, now_ms)));
             host::resume_request();
         }
     }
     with(|worker| worker.flush());
     host::act_on(root);
-}
-
-/// Seconds of a cost as whole milliseconds; costs are finite and not negative.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn milliseconds(seconds: f64) -> u64 {
-    (seconds * 1000.0) as u64
 }

@@ -228,9 +228,9 @@ impl Pool {
         }
     }
 
-    /// Notes what a request that was picked for was found to hold once all of it was read; gives what is news.
-    pub fn learn(&mut self, charge: &Charge, prompt: &Prompt) -> Sent {
-        self.remember(charge.rank(), Some(prompt)).0
+    /// Notes what a request on a rank was found to hold once all of it was read; gives what is news.
+    pub fn learn(&mut self, rank: RankId, prompt: &Prompt) -> Sent {
+        self.remember(rank, Some(prompt)).0
     }
 
     /// Notes the first byte of a response; gives the tokens that are no longer queued.
@@ -247,6 +247,12 @@ impl Pool {
     #[must_use]
     pub fn address(&self, rank: RankId) -> Option<SocketAddr> {
         self.seats.get(rank).map(|seat| seat.address)
+    }
+
+    /// The rank at an address, listed or not.
+    #[must_use]
+    pub fn rank_at(&self, address: SocketAddr) -> Option<RankId> {
+        self.seats.rank_of(crate::seats::address_hash(address))
     }
 
     /// What this worker has on the rank of a charge, and what all workers call that rank by.

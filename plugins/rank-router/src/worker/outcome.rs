@@ -48,6 +48,8 @@ impl Worker {
         now_ms: u64,
     ) {
         self.move_to(picker, address, now_ms);
+        self.release_leg(picker);
+        let suspect = self.suspect(picker, address);
         let Some(stream) = self.streams.get_mut(&picker) else {
             return;
         };
@@ -55,7 +57,7 @@ impl Worker {
         stream.answer = if is_bad { Answer::Bad } else { Answer::Good };
         let (pool, attempt) = (stream.pool, stream.attempt(now_ms));
         if is_bad {
-            self.rank_failed(pool, address, Failure::ServerError, attempt, now_ms);
+            self.rank_failed(pool, suspect, Failure::ServerError, attempt, now_ms);
         }
     }
 
@@ -78,9 +80,13 @@ impl Worker {
         if let (Some(shared), Some(charge)) = (shared, stream.charge.as_mut()) {
             shared.pool.first_byte(charge);
         }
+        let leg_rank = stream.leg.as_ref().map(|leg| leg.rank);
         let Some(rank) = rank else { return };
         if is_good {
             self.rank_answered(pool, rank, attempt, is_streamed, now_ms);
+            if let Some(leg_rank) = leg_rank {
+                self.leg_answered(pool, leg_rank, attempt, is_streamed, now_ms);
+            }
         }
         self.tell_load(pool, rank);
     }
@@ -110,39 +116,49 @@ impl Worker {
             return;
         }
         self.judged_ms = now_ms;
-        for picker in self.oldest_waiting() {
-            let Some(stream) = self.streams.get_mut(&picker) else {
-                continue;
-            };
-            let (pool, attempt) = (stream.pool, stream.attempt(now_ms));
-            let (Some(rank), Some(shared)) = (stream.rank(), self.pools.get_mut(&pool)) else {
-                continue;
-            };
-            let is_hung = shared
-                .pool
-                .is_hung(rank, stream.picked_ms, stream.expected_ms, now_ms);
-            let address = shared.pool.address(rank).filter(|_| is_hung);
-            if let Some(address) = address {
-                stream.is_given_up = true;
-                self.rank_failed(pool, address, Failure::NoFirstByte, attempt, now_ms);
-            }
+        for (rank, picker) in self.oldest_waiting() {
+            self.judge_wait(rank, picker, now_ms);
         }
     }
 
-    /// For each rank the stream that has waited for its first byte the longest.
-    fn oldest_waiting(&self) -> Vec<u32> {
-        let mut oldest: BTreeMap<(u64, RankId), (u64, u32)> = BTreeMap::new();
+    fn judge_wait(&mut self, rank: RankId, picker: u32, now_ms: u64) {
+        let Some(stream) = self.streams.get_mut(&picker) else {
+            return;
+        };
+        let (pool, attempt) = (stream.pool, stream.attempt(now_ms));
+        let (picked_ms, expected_ms) = (stream.picked_ms, stream.expected_ms);
+        let Some(shared) = self.pools.get_mut(&pool).filter(|_| !stream.is_given_up) else {
+            return;
+        };
+        let is_hung = shared.pool.is_hung(rank, picked_ms, expected_ms, now_ms);
+        let address = shared.pool.address(rank).filter(|_| is_hung);
+        if let Some(address) = address {
+            stream.is_given_up = true;
+            self.rank_failed(pool, address, Failure::NoFirstByte, attempt, now_ms);
+        }
+    }
+
+    /// For each rank the stream that has waited for its first byte the longest. A stream with a prefill leg waits for both of
+    /// its ranks: first for those that prefill.
+    fn oldest_waiting(&self) -> Vec<(RankId, u32)> {
+        let mut oldest: BTreeMap<(bool, u64, RankId), (u64, u32)> = BTreeMap::new();
         let waiting = self
             .streams
             .iter()
             .filter(|(_, stream)| stream.waits_for_first_byte());
         for (picker, stream) in waiting {
-            let Some(rank) = stream.rank() else { continue };
-            let own = (stream.picked_ms, *picker);
-            let place = oldest.entry((stream.pool, rank)).or_insert(own);
-            *place = own.min(*place);
+            let leg = stream.leg.as_ref().map(|leg| (false, leg.rank));
+            let own = stream.rank().map(|rank| (true, rank));
+            for (is_own, rank) in leg.into_iter().chain(own) {
+                let wait = (stream.picked_ms, *picker);
+                let place = oldest.entry((is_own, stream.pool, rank)).or_insert(wait);
+                *place = wait.min(*place);
+            }
         }
-        oldest.into_values().map(|(_, picker)| picker).collect()
+        let oldest = oldest.into_iter();
+        oldest
+            .map(|((.., rank), (_, picker))| (rank, picker))
+            .collect()
     }
 
     /// The request is on this rank now, and the ranks named before it have failed.
@@ -156,6 +172,11 @@ impl Worker {
         }
         let passed = place.unwrap_or(stream.named.len());
         let failed: Vec<SocketAddr> = stream.named.drain(..passed).collect();
+        let failed = self.suspects(picker, failed);
+        self.move_leg(picker, passed);
+        let Some(stream) = self.streams.get_mut(&picker) else {
+            return;
+        };
         let (pool, attempt, before) = (stream.pool, stream.attempt(now_ms), stream.rank());
         let (charge, new_block) = (stream.charge.take(), stream.new_block.take());
         let shared = self.pools.get_mut(&pool);
@@ -177,7 +198,7 @@ impl Worker {
     }
 
     /// A rank failed before it got the prompt, or lost it with its process: it is not believed to hold it.
-    fn lose(&mut self, pool: u64, rank: RankId, new_block: Option<u64>) {
+    pub(super) fn lose(&mut self, pool: u64, rank: RankId, new_block: Option<u64>) {
         let shared = self.pools.get_mut(&pool);
         if let (Some(shared), Some(new_block)) = (shared, new_block) {
             shared.pool.lose(rank, new_block);
@@ -237,7 +258,7 @@ impl Worker {
     }
 }
 
-fn span(attempt: Attempt) -> Span {
+pub(super) fn span(attempt: Attempt) -> Span {
     Span {
         from_ms: attempt.picked_ms,
         to_ms: attempt.ended_ms,

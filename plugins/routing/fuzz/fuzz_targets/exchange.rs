@@ -212,7 +212,7 @@ impl Worker {
             );
             assert!(self.read.insert(done.picker), "read to its end twice");
             if let Some((charge, _)) = self.charges.get(&done.picker) {
-                self.pool.learn(charge, &done.prompt);
+                self.pool.learn(charge.rank(), &done.prompt);
             }
         }
     }
