@@ -62,6 +62,21 @@ impl Bootstrap {
             .module(&module))
     }
 
+    /// The gateway with the module before ranks of which some prefill and others decode, as
+    /// `manifests/envoy/disaggregated.yaml` has it: the module finds them by Envoy's admin interface.
+    ///
+    /// # Errors
+    /// When the file or the module is missing.
+    pub fn disaggregated(prefill: &[SocketAddr], decode: &[SocketAddr]) -> Result<Self> {
+        let module = repository::module()?;
+        let mut bootstrap = Self::read("disaggregated.yaml")?.ranks(decode);
+        let endpoints = prefill.iter().map(|rank| PoolEndpoint::at(*rank).to_json());
+        let endpoints: Vec<Value> = endpoints.collect();
+        let cluster = bootstrap.cluster("prefill").context("no cluster")?;
+        cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = json!(endpoints);
+        Ok(bootstrap.module(&module))
+    }
+
     /// The same gateway with Envoy's round robin, as `manifests/envoy/round-robin.yaml` has it.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 //! stand behind it, in this process or as a [`rank_process`]; [`caller`] tells how requests end; [`trace`], [`prompt_text`] and [`replay`] make the load of a demo and [`summary`] its figures.
 //! [`oracle`] compares the router's block hashes with what traces say.
 
+pub mod apart;
 pub mod bootstrap;
 pub mod caller;
 pub mod carrier;
