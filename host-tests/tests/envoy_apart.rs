@@ -1,6 +1,8 @@
 //! Prefill and decode on different ranks, in a real Envoy.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +15,8 @@ use host_tests::prompt_text::{ChatRequest, chat_request};
 use host_tests::sim::{Fault, RankHandle, SidecarVersion};
 use host_tests::trace::TraceRequest;
 use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const SIDECARS: [SidecarVersion; 2] = [SidecarVersion::V0_8, SidecarVersion::V0_9];
@@ -174,7 +178,7 @@ each_envoy! {
             let start = SystemTime::now();
             let caller = stage.caller.clone();
             let asking = tokio::spawn(async move {
-                let mut tasks = tokio::task::JoinSet::new();
+                let mut tasks = JoinSet::new();
                 for number in 100..400 {
                     let (caller, question) = (caller.clone(), Question::chat(&chat(number), true));
                     tasks.spawn(async move { Ok::<_, anyhow::Error>(caller.call(number, &question?, &[]).await) });
@@ -233,6 +237,34 @@ each_envoy! {
         stage.end().await
     }
 
+    /// A LeaderWorkerSet replaces a group at a time, all its pods at once. Answers that have begun are lost with their rank.
+    async fn a_rolling_update_loses_no_request_that_could_be_sent_again(version: &str) -> Result<()> {
+        for sidecar in SIDECARS {
+            let stage = Stage::start(version, 4, 2, sidecar).await?;
+            let traffic = Chats::start(&stage.caller);
+            traffic.wait_for(50).await?;
+            let groups = [&stage.scene.prefill, &stage.scene.decode].map(|pods| pods.ranks().chunks(4));
+            for group in groups.into_iter().flatten() {
+                for rank in group {
+                    rank.set_fault(Fault::Dead).await;
+                }
+                traffic.wait_for(100).await?;
+                for rank in group {
+                    rank.restart();
+                    rank.set_fault(Fault::None).await;
+                }
+                traffic.wait_for(100).await?;
+            }
+            let calls = traffic.stop().await?;
+            let broken = calls.iter().filter(|call| call.outcome == Outcome::BrokenOff).count();
+            let lost: Vec<&Call> = calls.iter().filter(|call| !matches!(call.outcome, Outcome::Complete | Outcome::BrokenOff)).collect();
+            println!("{version}, sidecar {sidecar:?}: of {} requests {broken} broke off with their rank, {} were lost", calls.len(), lost.len());
+            assert!(lost.is_empty(), "{sidecar:?}: {lost:?}");
+            stage.end().await?;
+        }
+        Ok(())
+    }
+
     async fn a_client_cannot_name_the_rank_that_prefills(version: &str) -> Result<()> {
         let stage = Stage::start(version, 2, 1, SidecarVersion::V0_9).await?;
         let elsewhere = "127.0.0.1:1";
@@ -255,6 +287,64 @@ each_envoy! {
         assert_eq!((stage.scene.legs(), stage.metric("prefill_legs_spared").await?), (vec![0, 0], 5));
         stage.end().await
     }
+}
+
+/// Chats that each start like no other, one each 25 ms.
+struct Chats {
+    ended: Arc<AtomicUsize>,
+    sender: JoinHandle<Result<Vec<Call>>>,
+    stop: watch::Sender<()>,
+}
+
+impl Chats {
+    fn start(caller: &Caller) -> Self {
+        let ended = Arc::new(AtomicUsize::new(0));
+        let (stop, stopped) = watch::channel(());
+        let sender = tokio::spawn(send_chats(caller.clone(), ended.clone(), stopped));
+        Self {
+            ended,
+            sender,
+            stop,
+        }
+    }
+
+    /// Waits until so many more have ended.
+    async fn wait_for(&self, chats: usize) -> Result<()> {
+        let (start, before) = (SystemTime::now(), self.ended.load(Ordering::Relaxed));
+        while self.ended.load(Ordering::Relaxed) < before + chats {
+            ensure!(start.elapsed()? < PATIENCE, "chats no longer end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    async fn stop(self) -> Result<Vec<Call>> {
+        drop(self.stop);
+        self.sender.await?
+    }
+}
+
+async fn send_chats(
+    caller: Caller,
+    ended: Arc<AtomicUsize>,
+    mut stopped: watch::Receiver<()>,
+) -> Result<Vec<Call>> {
+    let mut clock = tokio::time::interval(Duration::from_millis(25));
+    let mut running = JoinSet::new();
+    for number in 10_000.. {
+        tokio::select! {
+            _ = clock.tick() => {}
+            _ = stopped.changed() => break,
+        }
+        let (caller, ended) = (caller.clone(), ended.clone());
+        let question = Question::chat(&chat(number), true)?;
+        running.spawn(async move {
+            let call = caller.call(number, &question, &[]).await;
+            ended.fetch_add(1, Ordering::Relaxed);
+            call
+        });
+    }
+    Ok(running.join_all().await)
 }
 
 /// Requests that each decode rank has got.
