@@ -1,6 +1,6 @@
 //! Replays real traffic through the gateway, once with rank-router and once with Envoy's round robin, and compares.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,23 +8,22 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use host_tests::bootstrap::Bootstrap;
-use host_tests::envoy::Envoy;
 use host_tests::gateway_client::GatewayClient;
 use host_tests::replay::{Progress, replay};
-use host_tests::sim::{EngineProfile, PodsConfig, SimulatedPods};
 use host_tests::summary::{Figures, Summary};
 use host_tests::trace::{self, TraceRequest};
-use host_tests::{hit_rate, repository};
-use serde_json::{Map, Value};
+use host_tests::repository;
+
+mod fleet;
+
+use fleet::Fleet;
 
 /// Two pods of eight ranks each, as `manifests/envoy` has them.
 const PODS: &str = "127.0.1.1,127.0.1.2";
-const RANKS_PER_POD: u16 = 8;
 /// The trace starts with empty chats; a while later turns build on earlier ones.
 const SLICE_START: Duration = Duration::from_secs(600);
-/// The longest prompt of the trace has 126,195 tokens.
-const MAX_MODEL_LEN: u64 = 131_072;
+/// Two more that prefill, as `manifests/envoy/disaggregated.yaml` has them.
+const PREFILL_PODS: &str = "127.0.1.3,127.0.1.4";
 /// What the simulated ranks are like, as an operator would tell the picker.
 const PICKER: &str = r#"{"prefillTokensPerSecond": 50000}"#;
 /// From the top of the repository.
@@ -55,6 +54,12 @@ struct Arguments {
     /// Addresses of the pods, in 127.0.0.0/8.
     #[arg(long, value_delimiter = ',', default_value = PODS)]
     pods: Vec<Ipv4Addr>,
+    /// Prefill and decode apart: two more pods of eight ranks prefill, and those of --pods decode behind sidecars.
+    #[arg(long)]
+    disaggregated: bool,
+    /// Addresses of the pods that prefill.
+    #[arg(long, value_delimiter = ',', default_value = PREFILL_PODS)]
+    prefill_pods: Vec<Ipv4Addr>,
     /// Where to write the figures.
     #[arg(long, default_value = SUMMARY)]
     summary: PathBuf,
@@ -132,7 +137,7 @@ async fn measure(
     policy: Policy,
     requests: &[TraceRequest],
 ) -> Result<Figures> {
-    let (pods, envoy) = start(arguments, policy).await?;
+    let fleet = Fleet::start(arguments, policy).await?;
     let progress = Arc::new(Progress::default());
     let report = tokio::spawn(report_progress(
         policy.name(),
@@ -140,15 +145,15 @@ async fn measure(
         requests.len(),
     ));
     let replayed = replay(
-        &GatewayClient::as_needed(envoy.gateway()),
-        pods.model(),
+        &GatewayClient::as_needed(fleet.envoy.gateway()),
+        fleet.destinations.model(),
         requests,
         arguments.speed,
         &progress,
     )
     .await;
     report.abort();
-    let hit_rate = hit_rate::of_ranks(pods.ranks().iter().map(|rank| rank.addr())).await?;
+    let hit_rate = fleet.hit_rate().await?;
     println!(
         "  {}: {} of {} answered",
         policy.name(),
@@ -160,41 +165,11 @@ async fn measure(
         .iter()
         .take(5)
         .for_each(|error| println!("  error: {error}"));
-    envoy.stop().await;
-    pods.shutdown().await;
+    if let Some(legs) = fleet.legs() {
+        println!("  {}: {legs}", policy.name());
+    }
+    fleet.stop().await;
     Ok(Figures::of(&replayed, hit_rate))
-}
-
-async fn start(arguments: &Arguments, policy: Policy) -> Result<(SimulatedPods, Envoy)> {
-    let engine = EngineProfile::default().slowed(arguments.slowness);
-    let config = PodsConfig {
-        pods: arguments.pods.clone(),
-        ranks_per_pod: RANKS_PER_POD,
-        engine,
-        max_model_len: MAX_MODEL_LEN,
-        ..PodsConfig::default()
-    };
-    let pods = SimulatedPods::start(config)
-        .await
-        .context("cannot start the simulated ranks")?;
-    let ranks: Vec<SocketAddr> = pods.ranks().iter().map(|rank| rank.addr()).collect();
-    let bootstrap = match policy {
-        Policy::RankRouter => {
-            let fields: Map<String, Value> =
-                serde_json::from_str(&arguments.picker).context("--picker is no JSON object")?;
-            let bootstrap = Bootstrap::with_rank_router(&ranks)?;
-            fields
-                .into_iter()
-                .fold(bootstrap, |bootstrap, (field, value)| {
-                    bootstrap.picker_field(&field, value)
-                })
-        }
-        Policy::RoundRobin => Bootstrap::with_round_robin(&ranks)?,
-    };
-    Ok((
-        pods,
-        Envoy::start_at_level(&arguments.envoy, arguments.workers, &bootstrap, "info").await?,
-    ))
 }
 
 impl Policy {
@@ -227,13 +202,13 @@ fn write_summary(path: &Path, summary: &Summary) -> Result<()> {
 }
 
 async fn keep(arguments: &Arguments) -> Result<()> {
-    let (pods, envoy) = start(arguments, Policy::RankRouter).await?;
-    let (gateway, admin) = (envoy.gateway(), envoy.admin());
-    let model = pods.model();
-    let rank = pods.ranks().first().context("no ranks")?.addr();
+    let fleet = Fleet::start(arguments, Policy::RankRouter).await?;
+    let (gateway, admin) = (fleet.envoy.gateway(), fleet.envoy.admin());
+    let model = fleet.destinations.model();
+    let rank = fleet.destinations.ranks().first().context("no ranks")?.addr();
     println!(
         "\ngateway and {} ranks are up. Three commands to play with:\n",
-        pods.ranks().len()
+        fleet.ranks()
     );
     println!(
         "# A long prompt, twice: the same rank answers (x-simulated-rank), the second time from its cache."
