@@ -12,9 +12,9 @@
 )]
 
 use routing::{
-    BlockStream, BodyEnd, Candidate, Config, Endpoint, EndpointDump, Glob, Membership, MetricsPage,
-    Pool, Prompt, PromptReader, RankId, RawConfig, Report, ReportTable, RoleRules, best_first,
-    chain, hash_bytes, rank_list,
+    BlockStream, BodyEnd, Candidate, Condition, Config, Endpoint, EndpointDump, FoundEndpoint,
+    Glob, Membership, MetricsPage, Pool, Prompt, PromptReader, RankId, RawConfig, Report,
+    ReportTable, RoleRules, best_first, chain, hash_bytes, rank_list,
 };
 
 /// The reference's test input: high bytes of a multiplicative sequence.
@@ -188,6 +188,47 @@ fn the_order_of_equal_ranks_is_pinned() {
         })
         .collect();
     assert_eq!(orders, [[2, 0, 4], [2, 5, 0], [1, 2, 5], [0, 3, 4]]);
+}
+
+#[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]
+#[cfg_attr(not(target_arch = "wasm32"), test)]
+fn a_pick_of_two_ranks_is_pinned() {
+    let raw = RawConfig {
+        clusters: Some(vec!["ranks".to_string()]),
+        block_bytes: Some(64),
+        ..RawConfig::default()
+    };
+    let mut pool = Config::try_from(raw).map(Pool::new).unwrap();
+    let found = |place: u8, workload: &str| FoundEndpoint {
+        address: ([10, 0, 0, place], 8000).into(),
+        cluster: "ranks".to_string(),
+        workload: Some(workload.to_string()),
+        namespace: None,
+        revision: None,
+        condition: Condition::Serving,
+    };
+    let prefill = (1..4).map(|place| found(place, "llm-prefill"));
+    let decode = (4..7).map(|place| found(place, "llm-decode"));
+    let found: Vec<FoundEndpoint> = prefill.chain(decode).collect();
+    pool.list(&Membership::from_found(&found, &RoleRules::default()));
+    let picks = [300, 600, 610].map(|lines| {
+        let body = format!(r#"{{"prompt":"{}"}}"#, text(lines));
+        let pick = pool
+            .pick(Some(&read(Endpoint::Completions, &body)), 42, 0)
+            .unwrap();
+        let leg = pick.plan.leg().map(|leg| rank_list(&leg.ranks));
+        (rank_list(&pick.ranks[..1]), leg, pick.matched_tokens)
+    });
+    let decodes = || "10.0.0.6:8000".to_string();
+    let prefills = "10.0.0.1:8000,10.0.0.2:8000".to_string();
+    assert_eq!(
+        picks,
+        [
+            (decodes(), Some(prefills), 0),
+            (decodes(), None, 2432),
+            (decodes(), None, 4912)
+        ]
+    );
 }
 
 #[cfg_attr(target_arch = "wasm32", wasm_bindgen_test::wasm_bindgen_test)]

@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use host_tests::gateway_client::GatewayClient;
 use host_tests::replay::{Progress, replay};
+use host_tests::repository;
 use host_tests::summary::{Figures, Summary};
 use host_tests::trace::{self, TraceRequest};
-use host_tests::repository;
 
 mod fleet;
 
@@ -205,7 +205,12 @@ async fn keep(arguments: &Arguments) -> Result<()> {
     let fleet = Fleet::start(arguments, Policy::RankRouter).await?;
     let (gateway, admin) = (fleet.envoy.gateway(), fleet.envoy.admin());
     let model = fleet.destinations.model();
-    let rank = fleet.destinations.ranks().first().context("no ranks")?.addr();
+    let rank = fleet
+        .destinations
+        .ranks()
+        .first()
+        .context("no ranks")?
+        .addr();
     println!(
         "\ngateway and {} ranks are up. Three commands to play with:\n",
         fleet.ranks()

@@ -3,6 +3,8 @@ use crate::{Endpoint, PromptReader, RawConfig};
 
 mod apart;
 #[cfg(not(target_arch = "wasm32"))]
+mod apart_properties;
+#[cfg(not(target_arch = "wasm32"))]
 mod feedback;
 #[cfg(not(target_arch = "wasm32"))]
 mod properties;
