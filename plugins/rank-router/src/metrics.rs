@@ -39,6 +39,10 @@ pub(crate) struct Metrics {
     prefill_legs_spared: Option<u32>,
     prefill_legs_no_rank: Option<u32>,
     prefill_legs_moved: Option<u32>,
+    shadow_agreed: Option<u32>,
+    shadow_differed: Option<u32>,
+    shadow_picked_tokens: Option<u32>,
+    shadow_served_tokens: Option<u32>,
     failures_connect: Option<u32>,
     failures_reset: Option<u32>,
     failures_server_error: Option<u32>,
@@ -86,6 +90,10 @@ impl Metrics {
             prefill_legs_spared: counter("prefill_legs_spared"),
             prefill_legs_no_rank: counter("prefill_legs_no_rank"),
             prefill_legs_moved: counter("prefill_legs_moved"),
+            shadow_agreed: counter("shadow_agreed"),
+            shadow_differed: counter("shadow_differed"),
+            shadow_picked_tokens: counter("shadow_picked_tokens"),
+            shadow_served_tokens: counter("shadow_served_tokens"),
             failures_connect: counter("failures_connect"),
             failures_reset: counter("failures_reset"),
             failures_server_error: counter("failures_server_error"),
@@ -173,6 +181,18 @@ impl Metrics {
             self.caches_lost,
             i64::from(told.change == Change::Forgotten),
         );
+    }
+
+    /// A pick that steers nothing was compared with where the request went: tokens of the prompt that were believed to be on
+    /// the picked rank, and on the one that served.
+    pub(crate) fn shadowed(&self, agrees: bool, picked_tokens: u64, served_tokens: u64) {
+        let metric = match agrees {
+            true => self.shadow_agreed,
+            false => self.shadow_differed,
+        };
+        add(metric, 1);
+        add(self.shadow_picked_tokens, signed(picked_tokens));
+        add(self.shadow_served_tokens, signed(served_tokens));
     }
 
     /// Envoy had to send a request to another rank than the first that was named.

@@ -203,10 +203,14 @@ impl HttpContext for Picker {
     fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
         #[cfg(feature = "trap")]
         crate::trap::if_asked();
-        STRIPPED_HEADERS
-            .iter()
-            .for_each(|name| host::remove_request_header(name));
-        let Some(pool) = self.pool() else {
+        let pool = self.pool();
+        // A shadow changes nothing: what steers may come before it.
+        if !pool.is_some_and(|pool| worker::with(|worker| worker.is_shadow(pool))) {
+            STRIPPED_HEADERS
+                .iter()
+                .for_each(|name| host::remove_request_header(name));
+        }
+        let Some(pool) = pool else {
             return Action::Continue;
         };
         if end_of_stream {

@@ -23,6 +23,8 @@ pub(crate) struct Stream {
     /// When the answer's first byte is expected.
     pub(crate) expected_ms: u64,
     pub(crate) is_streamed: bool,
+    /// Whether a pick that steers nothing was compared with where the request went.
+    pub(crate) is_compared: bool,
     pub(crate) answer: Answer,
     /// Whether it has waited so long that its rank was found to hang: that is said once.
     pub(crate) is_given_up: bool,
@@ -65,6 +67,7 @@ impl Stream {
             picked_ms: 0,
             expected_ms: 0,
             is_streamed: false,
+            is_compared: false,
             answer: Answer::None,
             is_given_up: false,
         }

@@ -19,6 +19,7 @@ mod leg;
 mod outcome;
 mod peering;
 mod picking;
+mod shadow;
 mod usage;
 
 pub(crate) use outcome::Breakdown;

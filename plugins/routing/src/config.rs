@@ -80,6 +80,8 @@ pub struct RawConfig {
     pub in_flight_cost_ms: Option<f64>,
     /// What a prefill on another rank takes besides the prefill itself.
     pub prefill_leg_cost_ms: Option<f64>,
+    /// Whether to decide and count without steering.
+    pub shadow: Option<bool>,
 }
 
 /// The picker's configuration, checked.
@@ -98,6 +100,7 @@ pub struct Config {
     rank_capacity_tokens: u64,
     rank_capacity_blocks: u32,
     weights: CostWeights,
+    is_shadow: bool,
 }
 
 impl Config {
@@ -199,6 +202,12 @@ impl Config {
         MAX_INDEX_BLOCKS
     }
 
+    /// Whether picks are only counted and compared with where requests go: another one, as an endpoint picker, steers.
+    #[must_use]
+    pub fn is_shadow(&self) -> bool {
+        self.is_shadow
+    }
+
     /// The weights of the cost.
     #[must_use]
     pub fn weights(&self) -> CostWeights {
@@ -231,7 +240,11 @@ impl fmt::Display for Config {
             self.ranks.len(),
             weights.prefill_tokens_per_second,
             weights.in_flight_seconds,
-        )
+        )?;
+        match self.is_shadow {
+            true => f.write_str(", only a shadow: steers nothing"),
+            false => Ok(()),
+        }
     }
 }
 
@@ -294,6 +307,7 @@ impl TryFrom<RawConfig> for Config {
             rank_capacity_tokens: capacity_tokens,
             rank_capacity_blocks: 0,
             weights: check.weights(&raw),
+            is_shadow: raw.shadow.unwrap_or(false),
         };
         config.rank_capacity_blocks = config.blocks_of(capacity_tokens, TokenRate::default());
         check.finish(config)

@@ -163,6 +163,12 @@ impl Worker {
 
     /// The request is on this rank now, and the ranks named before it have failed.
     fn move_to(&mut self, picker: u32, address: SocketAddr, now_ms: u64) {
+        let Some(stream) = self.streams.get(&picker) else {
+            return;
+        };
+        if self.is_shadow(stream.pool) {
+            return self.follow(picker, address);
+        }
         let Some(stream) = self.streams.get_mut(&picker) else {
             return;
         };
@@ -208,7 +214,7 @@ impl Worker {
         }
     }
 
-    fn count_on(&mut self, picker: u32, pool: u64, moved: Moved) {
+    pub(super) fn count_on(&mut self, picker: u32, pool: u64, moved: Moved) {
         let rank = moved.charge.rank();
         if let Some(stream) = self.streams.get_mut(&picker) {
             stream.charge = Some(moved.charge);

@@ -31,7 +31,10 @@ impl Worker {
             return SteeringHeaders::new();
         };
         self.metrics.picked(&pick);
-        let headers = steering_headers(&pick);
+        let headers = match self.is_shadow(pool) {
+            true => SteeringHeaders::new(),
+            false => steering_headers(&pick),
+        };
         self.log_pick(picker, pool, &pick, &headers);
         let rank = pick.charge.rank();
         self.tell_prompt(pool, rank, &pick.sent);
@@ -78,8 +81,9 @@ impl Worker {
         let name = shared.map_or("", |shared| shared.pool.config().pool());
         let cost = &pick.cost;
         log::debug!(
-            "rank-router: stream {picker} of pool {name} by {headers:?}: {:?}, {} of {} tokens matched, \
+            "rank-router: stream {picker} of pool {name} to {}, steered by {headers:?}: {:?}, {} of {} tokens matched, \
              {:.4} s queue + {:.4} s miss + {:.4} s held + {:.4} s in flight + {:.4} s leg + {:.4} s stall",
+            rank_list(&pick.ranks),
             pick.reason,
             pick.matched_tokens,
             pick.prompt_tokens,

@@ -49,7 +49,7 @@ fn every_field_is_taken_over() {
     let config = Config::try_from(raw(
         r#"{"pool":"team-a_1","ranks":["[fd00::7]:8000"],"decideAfterBytes":2048,"decideAfterIdleMs":9,"blockBytes":128,
             "rankCapacityTokens":3200,"missWeight":2,"prefillTokensPerSecond":1000,"inFlightCostMs":0,
-            "prefillLegCostMs":50}"#,
+            "prefillLegCostMs":50,"shadow":true}"#,
     ))
     .unwrap();
     assert_eq!(
@@ -71,6 +71,7 @@ fn every_field_is_taken_over() {
         leg_seconds: 0.05,
     };
     assert_eq!(config.weights(), weights);
+    assert!(config.is_shadow() && config.to_string().ends_with("steers nothing"));
 }
 
 fn rank_text(config: &Config) -> String {
