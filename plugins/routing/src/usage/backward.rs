@@ -86,8 +86,13 @@ impl<'a> Search<'a> {
 
     /// Reads a string whose closing quote stands behind `before`; with a value behind it, it is a key.
     fn string(&mut self, before: &'a [u8], value: Option<&'a [u8]>) -> Step<'a> {
-        if !backslashes(before).is_multiple_of(2) {
-            return Step::Broken;
+        let escapes = backslashes(before);
+        if !escapes.is_multiple_of(2) {
+            // One backslash more may stand before the beginning.
+            return match escapes == before.len() {
+                true => Step::Start,
+                false => Step::Broken,
+            };
         }
         let Some((left, string)) = opened(before) else {
             return Step::Start;

@@ -312,6 +312,15 @@ fn of_tree(tree: &Value) -> Option<Usage> {
         .usage()
 }
 
+#[test]
+fn a_beginning_cut_between_two_backslashes_changes_nothing() {
+    let answer = br#"{"response":{"a\\":0.0,"usage":[]},"":{}}"#;
+    let at = answer.iter().position(|byte| *byte == b'\\').unwrap() + 1;
+    let cut = backward::find_usage(&answer[at..], true);
+    assert!(cut.is_some());
+    assert_eq!(cut, backward::find_usage(answer, false));
+}
+
 proptest! {
     #[test]
     fn an_answer_says_what_its_tree_says(tree in values(), pretty: bool, at: prop::sample::Index) {
