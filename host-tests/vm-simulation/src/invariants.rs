@@ -51,6 +51,17 @@ pub(crate) fn judge_hold(simulation: &mut Simulation, id: StreamId) {
     );
 }
 
+/// Judges a request whose end has reached a rank. One that answers before it has heard all does not take it in.
+pub(crate) fn judge_passed(envoy: &mut Envoy, id: StreamId) {
+    let stream = envoy.streams.get(&id);
+    if stream.is_some_and(|stream| stream.plan.is_forbidden && stream.code.is_none()) {
+        envoy.findings.violate(
+            "no rank gets all of a body that says what a client must not say",
+            format!("stream {}", id.0),
+        );
+    }
+}
+
 /// Judges a queue that has grown to this length.
 pub(crate) fn judge_queue(envoy: &mut Envoy, length: usize) {
     if length > MOST_QUEUED {
@@ -80,9 +91,11 @@ fn judge_counters(simulation: &mut Simulation) {
         .iter()
         .take(2)
         .sum::<i64>();
+    let refused = metrics.get("rank_router.requests_refused");
+    let by_endpoint = metrics.sum("rank_router.requests_") - gauges - refused;
     let counted = [
         ("picks", metrics.sum("rank_router.picks_")),
-        ("requests", metrics.sum("rank_router.requests_") - gauges),
+        ("requests", by_endpoint),
     ];
     for (what, count) in counted {
         let count = u64::try_from(count).unwrap_or(0);

@@ -38,6 +38,8 @@ pub(crate) struct ClientPlan {
     pub(crate) headers: HeaderMap,
     pub(crate) has_body: bool,
     pub(crate) body: Vec<u8>,
+    /// The body says what a client must not say: no rank may get all of it.
+    pub(crate) is_forbidden: bool,
     pub(crate) steps: Vec<ClientStep>,
     pub(crate) abort_after_ns: Option<u64>,
     pub(crate) local_reply: LocalReply,

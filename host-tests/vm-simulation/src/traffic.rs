@@ -34,10 +34,11 @@ pub(crate) const SPOOFED_VALUE: &[u8] = b"1.2.3.4:5";
 pub(crate) fn draw(chance: &mut Chance) -> ClientPlan {
     let path = chance.pick(&PATHS);
     let has_body = chance.hits(0.95);
-    let body = match has_body {
+    let mut body = match has_body {
         true => body(path, chance),
         false => Vec::new(),
     };
+    let is_forbidden = chance.hits(0.05) && forbid(&mut body);
     let steps = match has_body {
         true => steps(body.len(), chance),
         false => Vec::new(),
@@ -46,6 +47,7 @@ pub(crate) fn draw(chance: &mut Chance) -> ClientPlan {
         headers: headers(path, has_body, body.len(), chance),
         has_body,
         body,
+        is_forbidden,
         steps,
         abort_after_ns: chance.hits(0.15).then(|| chance.between(0, 400 * MS)),
         local_reply: local_reply(chance),
@@ -64,6 +66,7 @@ pub(crate) fn plain(chance: &mut Chance) -> ClientPlan {
         ]),
         has_body: true,
         body,
+        is_forbidden: false,
         steps: vec![ClientStep {
             after_ns: MS,
             bytes: 0..end,
@@ -126,6 +129,16 @@ fn body(path: &str, chance: &mut Chance) -> Vec<u8> {
         _ => {}
     }
     body
+}
+
+/// Lets a body that is whole end with what a client must not say.
+fn forbid(body: &mut Vec<u8>) -> bool {
+    let is_whole = body.starts_with(b"{\"m") && body.ends_with(b"}");
+    if is_whole {
+        body.pop();
+        body.extend(br#","kv_transfer_p\u0061rams":{"do_remote_prefill":true}}"#);
+    }
+    is_whole
 }
 
 /// One of four conversations, to some length, and an end of its own.

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, Status};
-use routing::AnswerKind;
+use routing::{AnswerKind, REFUSAL_BODY, REFUSAL_HEADERS, REFUSAL_STATUS};
 
 /// Milliseconds since the epoch; 0 if the host has no clock. Any phase.
 pub(crate) fn now_ms() -> u64 {
@@ -170,6 +170,14 @@ pub(crate) fn act_on(context: u32) -> bool {
 /// Lets a held request go on. Only after [`act_on`] a stream whose headers are held.
 pub(crate) fn resume_request() {
     let _ = hostcalls::resume_http_request();
+}
+
+/// Answers in the ranks' place that the request is refused; where an answer has begun Envoy resets the stream instead. Only
+/// in the callbacks of a stream's request, once, and the callback has to pause: then nothing of what it was called with
+/// goes on.
+pub(crate) fn refuse_request() {
+    let body = Some(REFUSAL_BODY.as_bytes());
+    let _ = hostcalls::send_http_response(REFUSAL_STATUS, REFUSAL_HEADERS.to_vec(), body);
 }
 
 /// Calls `on_tick` of the root at hand at this period. Only in a root's callbacks.

@@ -9,7 +9,7 @@
 //! | --- | --- | --- | --- |
 //! | reader, request headers | method, path, encoding, length | does it carry a prompt? | opens an exchange, marks the stream |
 //! | picker, request headers | the mark | wait for the body? | strips steering headers; joins and holds, or picks at once |
-//! | reader, request body, trailers | each chunk once | enough seen? | rings the bell when due |
+//! | reader, request body, trailers | each chunk once | enough seen? must it be refused? | rings the bell when due; answers 400 |
 //! | picker root, queue ready (bell) | what is due | the rank | sets the destination, resumes |
 //! | picker root, tick | time | idle too long? | the same for stalled bodies and lost bells |
 //! | picker, response body | first byte; the last few KiB | was the cache as believed? | ends the queued tokens; corrects the index |
@@ -17,7 +17,8 @@
 //!
 //! Resuming happens on the bell and not in the body callback, where over HTTP/2 the last chunk would be lost. The bell
 //! is a shared queue that this VM registered for itself: Envoy calls back on the same worker in the next turn of its
-//! loop. When anything is missing or odd, the request goes on: fail open, and a counter says so.
+//! loop. When anything is missing or odd, the request goes on: fail open, and a counter says so. Only what no client may say
+//! is refused.
 
 mod bell;
 mod host;

@@ -48,6 +48,7 @@ pub(crate) struct Metrics {
     failures_server_error: Option<u32>,
     failures_no_first_byte: Option<u32>,
     failures_scrape: Option<u32>,
+    requests_refused: Option<u32>,
     pool_missing: Option<u32>,
     ranks_listed: Option<u32>,
     ranks_reported: Option<u32>,
@@ -99,6 +100,7 @@ impl Metrics {
             failures_server_error: counter("failures_server_error"),
             failures_no_first_byte: counter("failures_no_first_byte"),
             failures_scrape: counter("failures_scrape"),
+            requests_refused: counter("requests_refused"),
             pool_missing: counter("pool_missing"),
             ranks_listed: gauge("ranks_listed"),
             ranks_reported: gauge("ranks_reported"),
@@ -210,6 +212,11 @@ impl Metrics {
             Failure::Scrape => self.failures_scrape,
         };
         add(metric, 1);
+    }
+
+    /// A request was refused for what only a sidecar may say.
+    pub(crate) fn refused(&self) {
+        add(self.requests_refused, 1);
     }
 
     /// A request went to a cluster that no pool is for.

@@ -60,8 +60,25 @@ impl Picker {
             note_unread();
             return false;
         };
+        if worker::with(|worker| worker.guard(reader, pool)) {
+            worker::with(|worker| worker.metrics.refused());
+            host::refuse_request();
+            return true;
+        }
+        if worker::with(|worker| worker.exchanges.sees_no_prompt(reader)) {
+            note_unread();
+            return false;
+        }
         let now_ms = host::now_ms();
         worker::with(|worker| worker.hold(reader, self.id, pool, now_ms))
+    }
+
+    /// The request is for no pool: its body is nobody's business here.
+    fn ignore(&self) {
+        let mark = worker::with(|worker| worker.mark().to_string());
+        if let Some(reader) = host::stream_mark(&mark) {
+            worker::with(|worker| worker.close(reader));
+        }
     }
 
     fn pick_at_once(&self, pool: u64) {
@@ -75,10 +92,11 @@ impl Picker {
     }
 
     /// The headers of an answer are here, from a rank or from Envoy itself.
-    fn note_headers(&mut self) {
+    fn note_headers(&mut self, is_refused: bool) {
         let now_ms = host::now_ms();
         let status = host::status().unwrap_or(0);
-        let address = upstream_address().filter(|_| status < 500 || is_from_upstream());
+        let is_surely_a_rank_s = status < 500 && !is_refused;
+        let address = upstream_address().filter(|_| is_surely_a_rank_s || is_from_upstream());
         self.is_from_gateway = address.is_none();
         worker::with(|worker| match address {
             Some(address) => worker.answer_began(self.id, address, status, now_ms),
@@ -125,6 +143,12 @@ impl Picker {
         };
         let now_ms = host::now_ms();
         worker::with(|worker| worker.broke_down(self.id, breakdown, now_ms));
+    }
+
+    /// Whether the request was refused because of its body.
+    fn is_refused(&self) -> bool {
+        let reader = self.reader;
+        reader.is_some_and(|reader| worker::with(|worker| worker.exchanges.is_refused(reader)))
     }
 
     /// An answer without a decision, from another filter or from Envoy: nothing is to be decided any more.
@@ -211,6 +235,7 @@ impl HttpContext for Picker {
                 .for_each(|name| host::remove_request_header(name));
         }
         let Some(pool) = pool else {
+            self.ignore();
             return Action::Continue;
         };
         if end_of_stream {
@@ -224,8 +249,9 @@ impl HttpContext for Picker {
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
+        let is_refused = self.is_refused();
         self.close();
-        self.note_headers();
+        self.note_headers(is_refused);
         if end_of_stream {
             self.answer_began();
             self.complete();

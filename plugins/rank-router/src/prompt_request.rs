@@ -15,6 +15,16 @@ pub(crate) enum PromptRequest {
     Other,
 }
 
+impl PromptRequest {
+    /// The endpoint of a prompt that can be read.
+    pub(crate) fn readable(self) -> Option<Endpoint> {
+        match self {
+            Self::Readable(endpoint) => Some(endpoint),
+            Self::Compressed(_) | Self::Other => None,
+        }
+    }
+}
+
 /// Looks at the request at hand. Only in the request headers callback.
 pub(crate) fn look() -> PromptRequest {
     match endpoint() {

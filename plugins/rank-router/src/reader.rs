@@ -1,36 +1,38 @@
-//! The first filter: sees every chunk of a body pass and reads the prompt from it.
+//! The first filter: sees every chunk of a body pass, reads the prompt from it and stops what must not reach a rank.
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
-use crate::prompt_request::{self, PromptRequest};
-use crate::{host, worker};
+use crate::{host, prompt_request, worker};
 
 /// Bytes taken into the VM at once: a few frames, so that a chunk of any size costs bounded memory.
 const SLICE_BYTES: usize = 64 * 1024;
 
-/// A stream, as the reader sees it. It passes everything on and changes nothing.
+/// A stream, as the reader sees it. It passes everything on and changes nothing, or ends the request.
 #[derive(Debug)]
 pub(crate) struct Reader {
     id: u32,
     is_open: bool,
+    is_refused: bool,
 }
 
 impl Reader {
     pub(crate) fn new(id: u32) -> Self {
-        Self { id, is_open: false }
+        Self {
+            id,
+            is_open: false,
+            is_refused: false,
+        }
     }
 
     fn open(&mut self) {
-        let PromptRequest::Readable(endpoint) = prompt_request::look() else {
-            return;
-        };
         let mark = worker::with(|worker| worker.mark().to_string());
         // Another reader came first: one is enough.
         if host::stream_mark(&mark).is_some() {
             return;
         }
         host::set_stream_mark(&mark, self.id);
+        let endpoint = prompt_request::look().readable();
         let body_bytes = prompt_request::body_bytes();
         worker::with(|worker| worker.exchanges.open(self.id, endpoint, body_bytes));
         self.is_open = true;
@@ -46,6 +48,20 @@ impl Reader {
             is_due |= worker::with(|worker| worker.exchanges.feed(self.id, &slice, now_ms));
         }
         self.note(is_due);
+    }
+
+    /// Answers in the ranks' place, if the body says what it must not say.
+    fn refuse_if_asked(&mut self) {
+        self.is_refused = worker::with(|worker| {
+            let is_refused = worker.exchanges.is_refused(self.id);
+            if is_refused {
+                worker.metrics.refused();
+            }
+            is_refused
+        });
+        if self.is_refused {
+            host::refuse_request();
+        }
     }
 
     fn end_body(&self) {
@@ -87,11 +103,15 @@ impl HttpContext for Reader {
     }
 
     fn on_http_request_body(&mut self, chunk_bytes: usize, end_of_stream: bool) -> Action {
-        if self.is_reading() {
+        if !self.is_refused && self.is_reading() {
             self.read(chunk_bytes);
-            if end_of_stream {
+            self.refuse_if_asked();
+            if end_of_stream && !self.is_refused {
                 self.end_body();
             }
+        }
+        if self.is_refused {
+            return Action::Pause;
         }
         Action::Continue
     }

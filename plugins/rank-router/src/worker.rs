@@ -185,6 +185,16 @@ impl Worker {
         found
     }
 
+    /// Lets a request be looked through as its pool wants it; true when it is to be refused by what was seen already.
+    pub(crate) fn guard(&mut self, reader: u32, pool: u64) -> bool {
+        let shared = self.pools.get(&pool);
+        let refuses = shared.is_none_or(|shared| !shared.pool.config().allows_kv_transfer_params());
+        // A shadow changes nothing.
+        let refuses = refuses && !self.is_shadow(pool);
+        self.exchanges.guard(reader, refuses);
+        self.exchanges.is_refused(reader)
+    }
+
     /// Holds `picker`'s headers until its reader has seen enough; false when there is nothing to wait for.
     pub(crate) fn hold(&mut self, reader: u32, picker: u32, pool: u64, now_ms: u64) -> bool {
         let Some(shared) = self.pools.get(&pool) else {

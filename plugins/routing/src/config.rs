@@ -38,6 +38,9 @@ const SCRAPE_CLUSTER: &str = "rank_router_scrape";
 /// What this gateway sends is known to the request; reports correct drift, which is slower.
 const SCRAPE_INTERVAL_MS: u64 = 1000;
 
+/// Who may set them can read what other clients have sent; only a gateway whose clients are trusted has a use for them.
+const ALLOW_KV_TRANSFER_PARAMS: bool = false;
+
 /// Enough for the usual gateway, which has one pool.
 const POOL: &str = "default";
 
@@ -82,6 +85,8 @@ pub struct RawConfig {
     pub prefill_leg_cost_ms: Option<f64>,
     /// Whether to decide and count without steering.
     pub shadow: Option<bool>,
+    /// Whether requests may bring `kv_transfer_params`; else they are refused.
+    pub allow_kv_transfer_params: Option<bool>,
 }
 
 /// The picker's configuration, checked.
@@ -101,6 +106,7 @@ pub struct Config {
     rank_capacity_blocks: u32,
     weights: CostWeights,
     is_shadow: bool,
+    allow_kv_transfer_params: bool,
 }
 
 impl Config {
@@ -213,6 +219,12 @@ impl Config {
     pub fn weights(&self) -> CostWeights {
         self.weights
     }
+
+    /// Whether requests may bring `kv_transfer_params`.
+    #[must_use]
+    pub fn allows_kv_transfer_params(&self) -> bool {
+        self.allow_kv_transfer_params
+    }
 }
 
 impl fmt::Display for Config {
@@ -308,6 +320,9 @@ impl TryFrom<RawConfig> for Config {
             rank_capacity_blocks: 0,
             weights: check.weights(&raw),
             is_shadow: raw.shadow.unwrap_or(false),
+            allow_kv_transfer_params: raw
+                .allow_kv_transfer_params
+                .unwrap_or(ALLOW_KV_TRANSFER_PARAMS),
         };
         config.rank_capacity_blocks = config.blocks_of(capacity_tokens, TokenRate::default());
         check.finish(config)

@@ -7,10 +7,14 @@
 //!
 //! A body that was decided on early is read on as it passes: its rank will hold all of it, and what its conversation
 //! starts with helps to decide on the next turn.
+//!
+//! Every body, of whatever request, is also looked through to its end for what a client must not say
+//! ([`BodyScanner::has_kv_params`]), if the request's pool wants that: such a request is to be refused, whatever was
+//! decided on it.
 
 use hashbrown::HashMap;
 
-use crate::{BodyEnd, Endpoint, Prefaces, Prompt, PromptReader};
+use crate::{BodyEnd, BodyScanner, Endpoint, Prefaces, Prompt, PromptReader};
 
 /// When a decision cannot wait longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +77,8 @@ struct Held {
 /// What becomes of a body.
 #[derive(Debug)]
 enum Stage {
-    /// Nobody waits for it.
-    Open,
+    /// Nobody waits for it, or not yet.
+    Open(Box<BodyScanner>),
     /// A picker holds the headers.
     Held(Box<Held>),
     /// The request went on, and the rest of the body is read to know what the rank will hold.
@@ -82,14 +86,19 @@ enum Stage {
         picker: u32,
         reader: Box<PromptReader>,
     },
+    /// The request went on, and the rest of the body is only looked through.
+    Watched(Box<BodyScanner>),
     /// Nothing more is wanted.
     Over,
 }
 
 #[derive(Debug)]
 struct Exchange {
-    endpoint: Endpoint,
+    /// What carries a prompt that can be read.
+    endpoint: Option<Endpoint>,
     body_bytes: Option<u64>,
+    /// Whether the request's pool refuses what a client must not say; unknown until a picker comes.
+    is_guarded: Option<bool>,
     stage: Stage,
 }
 
@@ -105,18 +114,46 @@ pub struct Exchanges {
 }
 
 impl Exchanges {
-    /// A reader met a request that carries a prompt; `body_bytes` is its announced length.
-    pub fn open(&mut self, reader: u32, endpoint: Endpoint, body_bytes: Option<u64>) {
+    /// A reader met a request with a body. `endpoint` is there if it carries a prompt that can be read, `body_bytes` is the
+    /// body's announced length.
+    pub fn open(
+        &mut self,
+        reader: u32,
+        endpoint: impl Into<Option<Endpoint>>,
+        body_bytes: Option<u64>,
+    ) {
         let exchange = Exchange {
-            endpoint,
+            endpoint: endpoint.into(),
             body_bytes,
-            stage: Stage::Open,
+            is_guarded: None,
+            stage: Stage::Open(Box::default()),
         };
         self.open.insert(reader, exchange);
     }
 
-    /// A picker wants to hold the request; false when there is nothing to wait for: the reader is gone, or another
-    /// picker has joined.
+    /// A picker says whether its pool refuses requests with KV transfer parameters of the client. Where several speak, one
+    /// that refuses is enough.
+    pub fn guard(&mut self, reader: u32, refuses: bool) {
+        if let Some(exchange) = self.open.get_mut(&reader) {
+            exchange.is_guarded = Some(exchange.is_guarded.unwrap_or(false) | refuses);
+        }
+    }
+
+    /// Whether the request is to be refused, by what was seen of its body.
+    #[must_use]
+    pub fn is_refused(&self, reader: u32) -> bool {
+        self.open.get(&reader).is_some_and(Exchange::is_refused)
+    }
+
+    /// Whether a reader is there and sees no prompt that it can read: the body is only looked through.
+    #[must_use]
+    pub fn sees_no_prompt(&self, reader: u32) -> bool {
+        let exchange = self.open.get(&reader);
+        exchange.is_some_and(|exchange| exchange.endpoint.is_none())
+    }
+
+    /// A picker wants to hold the request; false when there is nothing to wait for: it carries no prompt, the reader is
+    /// gone, or another picker has joined.
     pub fn join(
         &mut self,
         reader: u32,
@@ -125,13 +162,20 @@ impl Exchanges {
         limits: Limits,
         now_ms: u64,
     ) -> bool {
-        let open = self.open.get_mut(&reader);
-        let Some(exchange) = open.filter(|exchange| matches!(exchange.stage, Stage::Open)) else {
+        let Some(exchange) = self.open.get_mut(&reader) else {
             return false;
+        };
+        let (Stage::Open(scanner), Some(endpoint)) = (&exchange.stage, exchange.endpoint) else {
+            return false;
+        };
+        let reader = if scanner.has_begun() {
+            PromptReader::behind((**scanner).clone(), endpoint, block_bytes)
+        } else {
+            PromptReader::new(endpoint, block_bytes)
         };
         exchange.stage = Stage::Held(Box::new(Held {
             picker,
-            reader: PromptReader::new(exchange.endpoint, block_bytes),
+            reader,
             limits,
             last_byte_ms: now_ms,
             due: None,
@@ -142,13 +186,7 @@ impl Exchanges {
     /// Whether the body of this request is still wanted.
     #[must_use]
     pub fn is_reading(&self, reader: u32) -> bool {
-        self.open
-            .get(&reader)
-            .is_some_and(|exchange| match &exchange.stage {
-                Stage::Held(held) => held.due.is_none() || held.due.is_some_and(Due::is_early),
-                Stage::ReadOn { .. } => true,
-                Stage::Open | Stage::Over => false,
-            })
+        self.open.get(&reader).is_some_and(Exchange::is_reading)
     }
 
     /// A piece of the body passed; true when that made the request due.
@@ -156,15 +194,15 @@ impl Exchanges {
         let Some(exchange) = self.open.get_mut(&reader) else {
             return false;
         };
-        match &mut exchange.stage {
-            Stage::Held(held) => {
-                held.reader.feed(piece);
-                held.last_byte_ms = now_ms;
-                held.due_by_bytes()
-                    .is_some_and(|due| self.make_due(reader, due))
-            }
+        exchange.feed(piece, now_ms);
+        if exchange.is_refused() {
+            return false;
+        }
+        match &exchange.stage {
+            Stage::Held(held) => held
+                .due_by_bytes()
+                .is_some_and(|due| self.make_due(reader, due)),
             Stage::ReadOn { reader: prompt, .. } => {
-                prompt.feed(piece);
                 if prompt.is_complete()
                     || prompt.is_unreadable()
                     || prompt.seen_bytes() > READ_ON_BYTES
@@ -173,7 +211,7 @@ impl Exchanges {
                 }
                 false
             }
-            Stage::Open | Stage::Over => false,
+            Stage::Open(_) | Stage::Watched(_) | Stage::Over => false,
         }
     }
 
@@ -258,6 +296,7 @@ impl Exchanges {
             return None;
         };
         let due = held.due?;
+        let endpoint = exchange.endpoint?;
         let Stage::Held(held) = std::mem::replace(&mut exchange.stage, Stage::Over) else {
             return None;
         };
@@ -266,18 +305,20 @@ impl Exchanges {
             reader: prompt,
             ..
         } = *held;
-        if due.is_early() {
-            exchange.stage = Stage::ReadOn {
+        exchange.stage = if due.is_early() {
+            Stage::ReadOn {
                 picker,
                 reader: Box::new(prompt.clone()),
-            };
-        }
+            }
+        } else {
+            exchange.watched(prompt.scanner())
+        };
         let is_end = due == Due::BodyEnd;
         let is_streamed = prompt.is_streamed();
         let prompt = prompt.finish_with(is_end, exchange.body_bytes, &mut self.prefaces);
         Some(Decidable {
             picker,
-            endpoint: exchange.endpoint,
+            endpoint,
             due,
             prompt,
             is_streamed,
@@ -293,9 +334,57 @@ impl Exchanges {
             exchange.stage = stage;
             return;
         };
+        exchange.stage = exchange.watched(reader.scanner());
         let prompt = reader.finish_with(true, exchange.body_bytes, &mut self.prefaces);
         if prompt.body_end == BodyEnd::Whole {
             self.read.push(ReadToEnd { picker, prompt });
+        }
+    }
+}
+
+impl Exchange {
+    fn feed(&mut self, piece: &[u8], now_ms: u64) {
+        match &mut self.stage {
+            Stage::Held(held) => {
+                held.reader.feed(piece);
+                held.last_byte_ms = now_ms;
+            }
+            Stage::ReadOn { reader, .. } => reader.feed(piece),
+            Stage::Open(scanner) | Stage::Watched(scanner) => scanner.feed(piece, &mut |_| {}),
+            Stage::Over => {}
+        }
+    }
+
+    fn is_reading(&self) -> bool {
+        match &self.stage {
+            Stage::Held(held) if held.due.is_none_or(Due::is_early) => true,
+            Stage::ReadOn { .. } => true,
+            Stage::Held(_) | Stage::Open(_) | Stage::Watched(_) => {
+                self.is_guarded != Some(false) && self.scanner().is_some_and(|s| !s.is_over())
+            }
+            Stage::Over => false,
+        }
+    }
+
+    fn is_refused(&self) -> bool {
+        self.is_guarded == Some(true) && self.scanner().is_some_and(BodyScanner::has_kv_params)
+    }
+
+    fn scanner(&self) -> Option<&BodyScanner> {
+        match &self.stage {
+            Stage::Held(held) => Some(held.reader.scanner()),
+            Stage::ReadOn { reader, .. } => Some(reader.scanner()),
+            Stage::Open(scanner) | Stage::Watched(scanner) => Some(scanner),
+            Stage::Over => None,
+        }
+    }
+
+    /// What follows when no more is to be learnt of the prompt.
+    fn watched(&self, scanner: &BodyScanner) -> Stage {
+        if self.is_guarded == Some(true) && !scanner.is_over() {
+            Stage::Watched(Box::new(scanner.clone()))
+        } else {
+            Stage::Over
         }
     }
 }

@@ -123,6 +123,17 @@ impl JsonScanner {
         self.state == State::Done
     }
 
+    /// How many bytes were read without a mistake.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// A value that was too deep has been passed over, in so many bytes: reading goes on behind it.
+    pub(crate) fn value_skipped(&mut self, bytes: u64) {
+        self.offset = self.offset.saturating_add(bytes);
+        self.after_value();
+    }
+
     fn string(
         &mut self,
         bytes: &[u8],

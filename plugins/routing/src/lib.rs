@@ -14,6 +14,7 @@
 )]
 
 mod block_stream;
+mod body_scanner;
 mod canonical;
 mod config;
 mod config_error;
@@ -28,6 +29,7 @@ mod hash;
 mod health;
 mod homes;
 mod json;
+mod kv_params;
 mod load;
 mod membership;
 mod metrics_page;
@@ -41,6 +43,7 @@ mod prefix_index;
 mod prompt;
 mod prompt_reader;
 mod rank;
+mod refusal;
 mod report;
 mod reports;
 mod role;
@@ -58,6 +61,7 @@ mod usual_request;
 mod wire;
 
 pub use block_stream::{BlockStream, RawBlock};
+pub use body_scanner::BodyScanner;
 pub use config::{Config, RawConfig};
 pub use config_error::{ConfigError, ConfigErrors};
 pub use cost::{Cost, CostWeights, Work};
@@ -87,6 +91,7 @@ pub use prefix_index::{Inserted, PrefixIndex};
 pub use prompt::{Block, BodyEnd, Outcome, Prompt};
 pub use prompt_reader::PromptReader;
 pub use rank::{RankId, RankRange, rank_list};
+pub use refusal::{REFUSAL_BODY, REFUSAL_HEADERS, REFUSAL_STATUS};
 pub use report::Report;
 pub use reports::{RankReport, ReportTable, ReportsError};
 pub use role::{Role, RoleMatcher, RoleRules};

@@ -17,15 +17,14 @@ mod own_preface;
 mod place;
 mod reading;
 
-use crate::json::JsonScanner;
-use crate::{BodyEnd, Endpoint, Prefaces, Prompt, chain};
+use crate::{BodyEnd, BodyScanner, Endpoint, Prefaces, Prompt, chain};
 use reading::Reading;
 
 /// Reads one body.
 #[derive(Clone, Debug)]
 pub struct PromptReader {
     endpoint: Endpoint,
-    scanner: JsonScanner,
+    scanner: BodyScanner,
     reading: Reading,
     seen_bytes: u64,
     failed: bool,
@@ -37,10 +36,20 @@ impl PromptReader {
     pub fn new(endpoint: Endpoint, block_bytes: usize) -> Self {
         Self {
             endpoint,
-            scanner: JsonScanner::default(),
+            scanner: BodyScanner::default(),
             reading: Reading::new(endpoint, block_bytes),
             seen_bytes: 0,
             failed: false,
+        }
+    }
+
+    /// Takes over a body of which a part has been scanned already: there is no prompt to be learnt from the rest.
+    #[must_use]
+    pub(crate) fn behind(scanner: BodyScanner, endpoint: Endpoint, block_bytes: usize) -> Self {
+        Self {
+            scanner,
+            failed: true,
+            ..Self::new(endpoint, block_bytes)
         }
     }
 
@@ -49,14 +58,19 @@ impl PromptReader {
         self.seen_bytes = self
             .seen_bytes
             .saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
-        if self.failed {
-            return;
-        }
-        let reading = &mut self.reading;
-        let outcome = self.scanner.feed(piece, &mut |event| reading.take(event));
-        // What follows a whole object is the rank's to judge.
-        let is_broken = outcome.is_err() && !self.scanner.is_done();
-        self.failed = is_broken || reading.is_no_object;
+        let (reading, failed) = (&mut self.reading, self.failed);
+        self.scanner.feed(piece, &mut |event| {
+            if !failed {
+                reading.take(event);
+            }
+        });
+        self.failed |= self.scanner.is_unreadable() || reading.is_no_object;
+    }
+
+    /// What the scanner has met, also behind where nothing more can be learnt of a prompt.
+    #[must_use]
+    pub fn scanner(&self) -> &BodyScanner {
+        &self.scanner
     }
 
     /// Bytes read so far.

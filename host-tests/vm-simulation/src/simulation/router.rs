@@ -2,6 +2,7 @@
 
 use super::Simulation;
 use crate::envoy::Envoy;
+use crate::invariants;
 use crate::ranks::{self, Flag, Mood, RankStep};
 use crate::schedule::Event;
 use crate::stream::{LocalReply, StreamId, Way};
@@ -58,6 +59,10 @@ impl Simulation {
     pub(super) fn request_reached_rank(&mut self, id: StreamId, is_over: bool) -> Option<()> {
         let stream = self.envoy().streams.get_mut(&id)?;
         stream.exchange.is_request_over |= is_over;
+        if is_over {
+            invariants::judge_passed(self.envoy(), id);
+        }
+        let stream = self.envoy().streams.get_mut(&id)?;
         let is_awaited = is_over && std::mem::take(&mut stream.exchange.waits_for_request);
         if is_awaited {
             self.plan_rank_step(id);

@@ -119,8 +119,12 @@ impl Simulation {
         let stream = self.envoy().streams.get(&id)?;
         let (vm, context) = (stream.vm, stream.contexts[plugin.place()]?);
         let action = self.call(vm, context, callback)?;
-        let may_hold = matches!(callback, Callback::RequestHeaders { .. });
-        if action != 0 && is_of_traffic(callback) && !(may_hold && plugin == Plugin::Picker) {
+        let may_hold = match plugin {
+            Plugin::Picker => matches!(callback, Callback::RequestHeaders { .. }),
+            // A request that it has answered by itself is over by now.
+            Plugin::Reader => !self.is_open(id),
+        };
+        if action != 0 && is_of_traffic(callback) && !may_hold {
             let how = format!("{plugin:?} paused in {callback:?}");
             self.envoy()
                 .findings

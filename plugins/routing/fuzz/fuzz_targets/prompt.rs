@@ -33,6 +33,7 @@ struct Reading {
     seen_bytes: u64,
     is_unreadable: bool,
     is_complete: bool,
+    has_kv_params: bool,
     ended: Prompt,
     cut: Prompt,
 }
@@ -50,6 +51,7 @@ fn read(
         seen_bytes: reader.seen_bytes(),
         is_unreadable: reader.is_unreadable(),
         is_complete: reader.is_complete(),
+        has_kv_params: reader.scanner().has_kv_params(),
         ended: reader.clone().finish(true, None),
         cut: reader.finish(false, None),
     }

@@ -27,6 +27,7 @@ fn ranks_alone_are_a_configuration_and_the_rest_has_defaults() {
         (config.decide_after_bytes(), config.decide_after_idle_ms()),
         (786_432, 50)
     );
+    assert!(!config.allows_kv_transfer_params());
     assert_eq!(
         (
             config.block_bytes(),
@@ -49,9 +50,10 @@ fn every_field_is_taken_over() {
     let config = Config::try_from(raw(
         r#"{"pool":"team-a_1","ranks":["[fd00::7]:8000"],"decideAfterBytes":2048,"decideAfterIdleMs":9,"blockBytes":128,
             "rankCapacityTokens":3200,"missWeight":2,"prefillTokensPerSecond":1000,"inFlightCostMs":0,
-            "prefillLegCostMs":50,"shadow":true}"#,
+            "prefillLegCostMs":50,"shadow":true,"allowKvTransferParams":true}"#,
     ))
     .unwrap();
+    assert!(config.allows_kv_transfer_params());
     assert_eq!(
         (config.pool(), rank_text(&config).as_str()),
         ("team-a_1", "[fd00::7]:8000")

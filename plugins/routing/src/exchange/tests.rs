@@ -1,6 +1,7 @@
 use super::*;
 use crate::BodyEnd;
 
+mod guard;
 #[cfg(not(target_arch = "wasm32"))]
 mod properties;
 
@@ -124,10 +125,9 @@ fn a_second_picker_does_not_hold() {
 }
 
 #[test]
-fn nothing_is_read_before_a_picker_holds() {
+fn nothing_is_due_before_a_picker_holds() {
     let mut exchanges = Exchanges::default();
     exchanges.open(READER, Endpoint::Completions, None);
-    assert!(!exchanges.is_reading(READER));
     assert!(!exchanges.feed(READER, BODY, 1));
     assert!(!exchanges.end_body(READER));
     assert_eq!(
