@@ -1,6 +1,9 @@
 //! How the picker comes to its ranks, and gateways of several pools.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context, Result};
+use routing::MODEL_HEADER;
 use serde_json::{Value, json};
 
 use super::{Bootstrap, CLUSTER, CLUSTERS};
@@ -45,6 +48,27 @@ impl Bootstrap {
         Ok(self.with_node())
     }
 
+    /// Adds a cluster like the pool's with these ranks, and a route to it for the model of this name.
+    ///
+    /// # Errors
+    /// When there is no pool.
+    pub fn cluster_of_model(
+        mut self,
+        name: &str,
+        model: &str,
+        ranks: &[SocketAddr],
+    ) -> Result<Self> {
+        let mut cluster = self.0.pointer(CLUSTER).context("no cluster")?.clone();
+        let endpoints = ranks.iter().map(|rank| PoolEndpoint::at(*rank).to_json());
+        cluster["name"] = json!(name);
+        cluster["load_assignment"]["cluster_name"] = json!(name);
+        cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = endpoints.collect();
+        let clusters = self.0.pointer_mut(CLUSTERS).and_then(Value::as_array_mut);
+        clusters.context("no clusters")?.push(cluster);
+        self.route_to_if(name, MODEL_HEADER, model)?;
+        Ok(self)
+    }
+
     /// Takes a cluster away.
     #[must_use]
     pub fn without_cluster(mut self, name: &str) -> Self {
@@ -64,9 +88,13 @@ impl Bootstrap {
     }
 
     fn route_by_header(&mut self, cluster: &str) -> Result<()> {
+        self.route_to_if(cluster, CLUSTER_HEADER, cluster)
+    }
+
+    fn route_to_if(&mut self, cluster: &str, header: &str, value: &str) -> Result<()> {
         let mut route = self.route().clone();
         route["cluster"] = json!(cluster);
-        let is_it = json!({"name": CLUSTER_HEADER, "string_match": {"exact": cluster}});
+        let is_it = json!({"name": header, "string_match": {"exact": value}});
         let routes = self
             .connection_manager()
             .pointer_mut("/route_config/virtual_hosts/0/routes")

@@ -180,6 +180,11 @@ pub(crate) fn refuse_request() {
     let _ = hostcalls::send_http_response(REFUSAL_STATUS, REFUSAL_HEADERS.to_vec(), body);
 }
 
+/// Lets Envoy choose the route anew, by the headers as they are now. Only while the headers are held.
+pub(crate) fn clear_route() {
+    let _ = hostcalls::call_foreign_function("clear_route_cache", None);
+}
+
 /// Calls `on_tick` of the root at hand at this period. Only in a root's callbacks.
 pub(crate) fn tick_every(period: Duration) {
     let _ = hostcalls::set_tick_period(period);

@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use routing::{Endpoint, Outcome, STRIPPED_HEADERS, UsageReader};
+use routing::{Endpoint, MODEL_HEADER, Outcome, STRIPPED_HEADERS, UsageReader};
 
 use crate::prompt_request::{self, PromptRequest};
-use crate::worker::{Breakdown, Worker};
+use crate::worker::{Breakdown, ModelPools, Worker};
 use crate::{host, worker};
 
 /// A stream, as the picker sees it.
@@ -43,17 +43,21 @@ impl Picker {
         if is_for_all {
             return self.pools.first().copied();
         }
-        let cluster = host::text_property(vec!["xds", "cluster_name"]);
-        let pool = cluster
-            .and_then(|cluster| worker::with(|worker| worker.pool_of(&self.pools, &cluster)));
-        if pool.is_none() {
-            worker::with(|worker| worker.metrics.no_pool());
-        }
-        pool
+        let cluster = host::text_property(vec!["xds", "cluster_name"])?;
+        worker::with(|worker| worker.pool_of(&self.pools, &cluster))
+    }
+
+    /// The pools among which the model of the request will choose, if it does.
+    fn model_pools(&self, without: Option<u64>) -> Option<ModelPools> {
+        let goes_by_model = worker::with(|worker| worker.goes_by_model(&self.pools));
+        goes_by_model.then(|| ModelPools {
+            pools: self.pools.clone(),
+            without,
+        })
     }
 
     /// Whether the headers wait for the body.
-    fn hold(&mut self, pool: u64) -> bool {
+    fn hold(&mut self, pool: u64, model_pools: Option<ModelPools>) -> bool {
         let mark = worker::with(|worker| worker.mark().to_string());
         self.reader = host::stream_mark(&mark);
         let Some(reader) = self.reader else {
@@ -70,11 +74,12 @@ impl Picker {
             return false;
         }
         let now_ms = host::now_ms();
-        worker::with(|worker| worker.hold(reader, self.id, pool, now_ms))
+        worker::with(|worker| worker.hold(reader, self.id, pool, model_pools, now_ms))
     }
 
     /// The request is for no pool: its body is nobody's business here.
     fn ignore(&self) {
+        worker::with(|worker| worker.metrics.no_pool());
         let mark = worker::with(|worker| worker.mark().to_string());
         if let Some(reader) = host::stream_mark(&mark) {
             worker::with(|worker| worker.close(reader));
@@ -172,6 +177,19 @@ fn is_from_upstream() -> bool {
         .is_some_and(|details| details == "via_upstream")
 }
 
+/// Takes away what no client may say. A shadow changes nothing: what steers may come before it.
+fn strip(pool: Option<u64>, goes_by_model: bool) {
+    if pool.is_some_and(|pool| worker::with(|worker| worker.is_shadow(pool))) {
+        return;
+    }
+    STRIPPED_HEADERS
+        .iter()
+        .for_each(|name| host::remove_request_header(name));
+    if goes_by_model {
+        host::remove_request_header(MODEL_HEADER);
+    }
+}
+
 fn flush() {
     worker::with(Worker::flush);
 }
@@ -227,24 +245,23 @@ impl HttpContext for Picker {
     fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
         #[cfg(feature = "trap")]
         crate::trap::if_asked();
-        let pool = self.pool();
-        // A shadow changes nothing: what steers may come before it.
-        if !pool.is_some_and(|pool| worker::with(|worker| worker.is_shadow(pool))) {
-            STRIPPED_HEADERS
-                .iter()
-                .for_each(|name| host::remove_request_header(name));
+        let without = self.pool();
+        let model_pools = self.model_pools(without);
+        strip(without, model_pools.is_some());
+        // Until the model is known the limits of one of the pools count.
+        let first = self.pools.first().filter(|_| model_pools.is_some());
+        if let Some(pool) = without.or(first.copied()) {
+            if end_of_stream {
+                note_empty();
+            } else if self.hold(pool, model_pools) {
+                flush();
+                return Action::Pause;
+            }
         }
-        let Some(pool) = pool else {
-            self.ignore();
-            return Action::Continue;
-        };
-        if end_of_stream {
-            note_empty();
-        } else if self.hold(pool) {
-            flush();
-            return Action::Pause;
+        match without {
+            Some(pool) => self.pick_at_once(pool),
+            None => self.ignore(),
         }
-        self.pick_at_once(pool);
         Action::Continue
     }
 

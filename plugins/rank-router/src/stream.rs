@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::worker::ModelPools;
 use routing::{Attempt, Charge, Expected, Prompt, RankId};
 
 /// What a worker keeps of a request that a picker saw.
@@ -17,6 +18,8 @@ pub(crate) struct Stream {
     pub(crate) new_block: Option<u64>,
     /// The prefill on another rank; boxed, because most pools have none.
     pub(crate) leg: Option<Box<StreamLeg>>,
+    /// Where the model decides on the pool: among which, until it has.
+    pub(crate) model_pools: Option<Box<ModelPools>>,
     /// The ranks that were named, best first.
     pub(crate) named: Vec<SocketAddr>,
     pub(crate) picked_ms: u64,
@@ -63,6 +66,7 @@ impl Stream {
             expected: None,
             new_block: None,
             leg: None,
+            model_pools: None,
             named: Vec::new(),
             picked_ms: 0,
             expected_ms: 0,

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 use routing::{
-    Config, Decidable, Exchanges, Limits, Peers, Pool, RankId, ReadToEnd, Sent, Totals, hash_bytes,
+    Config, Decidable, Exchanges, Limits, MODEL_HEADER, Peers, Pool, RankId, ReadToEnd, Sent,
+    Totals, hash_bytes,
 };
 
 use crate::bell::Bell;
@@ -16,12 +17,14 @@ use crate::stream::Stream;
 use crate::watch::Watch;
 
 mod leg;
+mod model_pools;
 mod outcome;
 mod peering;
 mod picking;
 mod shadow;
 mod usage;
 
+pub(crate) use model_pools::ModelPools;
 pub(crate) use outcome::Breakdown;
 pub(crate) use peering::TICK;
 pub(crate) use picking::SteeringHeaders;
@@ -196,7 +199,14 @@ impl Worker {
     }
 
     /// Holds `picker`'s headers until its reader has seen enough; false when there is nothing to wait for.
-    pub(crate) fn hold(&mut self, reader: u32, picker: u32, pool: u64, now_ms: u64) -> bool {
+    pub(crate) fn hold(
+        &mut self,
+        reader: u32,
+        picker: u32,
+        pool: u64,
+        model_pools: Option<ModelPools>,
+        now_ms: u64,
+    ) -> bool {
         let Some(shared) = self.pools.get(&pool) else {
             return false;
         };
@@ -209,7 +219,11 @@ impl Worker {
             .exchanges
             .join(reader, picker, config.block_bytes(), limits, now_ms);
         if is_held {
-            self.put_stream(picker, Stream::held(pool));
+            let stream = Stream {
+                model_pools: model_pools.map(Box::new),
+                ..Stream::held(pool)
+            };
+            self.put_stream(picker, stream);
             self.change_held(1);
         }
         is_held
@@ -237,16 +251,19 @@ impl Worker {
             due,
             prompt,
             is_streamed,
+            model_name,
         } = decidable;
         self.metrics.body_read(due, prompt.body_end);
         self.metrics.request(Some(endpoint), prompt.outcome());
         self.metrics.blocks(&prompt);
-        let Some(stream) = self.streams.get(&picker) else {
-            return SteeringHeaders::new();
-        };
-        let pool = stream.pool;
+        let model_name = model_name.as_deref();
+        let mut headers = self.model_header(picker, model_name);
         let prompt = endpoint.fills_cache().then_some(prompt);
-        self.pick(picker, pool, prompt, is_streamed, now_ms)
+        match self.pool_by_model(picker, model_name) {
+            Some(pool) => headers.extend(self.pick(picker, pool, prompt, is_streamed, now_ms)),
+            None => self.metrics.no_pool(),
+        }
+        headers
     }
 
     /// Lets pools know what bodies held that were decided on before their end.
@@ -338,7 +355,11 @@ pub(crate) fn decide_due(root: u32) {
         let picker = decidable.picker;
         with(Worker::released);
         if host::act_on(picker) {
-            host::set_request_headers(&with(|worker| worker.decide(decidable, now_ms)));
+            let headers = with(|worker| worker.decide(decidable, now_ms));
+            host::set_request_headers(&headers);
+            if headers.iter().any(|(name, _)| *name == MODEL_HEADER) {
+                host::clear_route();
+            }
             host::resume_request();
         }
     }

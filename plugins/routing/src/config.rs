@@ -11,6 +11,9 @@ use crate::{ConfigErrors, CostWeights, Glob, RoleRules, TokenRate};
 
 mod check;
 
+const CLUSTERS_ACCEPTED: &str = "a list of 1 to 64 names of clusters, 1 to 256 bytes each";
+const MODELS_ACCEPTED: &str = "a list of 1 to 64 names of models, 1 to 256 bytes each";
+
 use check::Check;
 
 /// Three quarters of Envoy's default buffer limit of 1 MiB: once a held body exceeds that limit Envoy stops reading, and
@@ -59,6 +62,8 @@ pub struct RawConfig {
     pub ranks: Option<Vec<String>>,
     /// The clusters whose endpoints are the ranks, by name; `*` and `?` are wild.
     pub clusters: Option<Vec<String>>,
+    /// Models whose requests are for the pool, by name; `*` and `?` are wild.
+    pub models: Option<Vec<String>>,
     /// Which endpoints have which role; the names of workloads tell where this is absent.
     pub roles: Option<RoleRules>,
     /// The cluster that is Envoy's own admin port.
@@ -95,6 +100,7 @@ pub struct Config {
     pool: String,
     ranks: Vec<SocketAddr>,
     clusters: Vec<Glob>,
+    models: Vec<Glob>,
     roles: RoleRules,
     admin_cluster: String,
     scrape_cluster: String,
@@ -138,6 +144,18 @@ impl Config {
     #[must_use]
     pub fn serves(&self, cluster: &str) -> bool {
         self.clusters.is_empty() || self.clusters.iter().any(|glob| glob.matches(cluster))
+    }
+
+    /// Whether requests for this model are for the pool.
+    #[must_use]
+    pub fn serves_model(&self, name: &str) -> bool {
+        self.models.iter().any(|glob| glob.matches(name))
+    }
+
+    /// Whether the model decides which requests are for the pool.
+    #[must_use]
+    pub fn has_models(&self) -> bool {
+        !self.models.is_empty()
     }
 
     /// Which endpoints have which role.
@@ -282,7 +300,8 @@ impl TryFrom<RawConfig> for Config {
         let mut config = Self {
             pool: check.pool(raw.pool.as_deref()),
             ranks: check.ranks(raw.ranks.as_deref(), raw.clusters.is_some()),
-            clusters: check.clusters(raw.clusters.as_deref()),
+            clusters: check.globs("clusters", raw.clusters.as_deref(), CLUSTERS_ACCEPTED),
+            models: check.globs("models", raw.models.as_deref(), MODELS_ACCEPTED),
             roles: raw.roles.clone().unwrap_or_default(),
             admin_cluster: check.cluster(
                 "adminCluster",

@@ -16,6 +16,8 @@ use hashbrown::HashMap;
 
 use crate::{BodyEnd, BodyScanner, Endpoint, Prefaces, Prompt, PromptReader};
 
+mod watching;
+
 /// When a decision cannot wait longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -51,6 +53,8 @@ pub struct Decidable {
     pub prompt: Prompt,
     /// Whether the answer is to be streamed, as far as that was read.
     pub is_streamed: bool,
+    /// The model's name, if it was read and a header can have it as its value.
+    pub model_name: Option<String>,
 }
 
 /// A prompt that was decided on early and has been read to its end since.
@@ -315,6 +319,7 @@ impl Exchanges {
         };
         let is_end = due == Due::BodyEnd;
         let is_streamed = prompt.is_streamed();
+        let model_name = prompt.model_name().map(ToString::to_string);
         let prompt = prompt.finish_with(is_end, exchange.body_bytes, &mut self.prefaces);
         Some(Decidable {
             picker,
@@ -322,6 +327,7 @@ impl Exchanges {
             due,
             prompt,
             is_streamed,
+            model_name,
         })
     }
 
@@ -338,53 +344,6 @@ impl Exchanges {
         let prompt = reader.finish_with(true, exchange.body_bytes, &mut self.prefaces);
         if prompt.body_end == BodyEnd::Whole {
             self.read.push(ReadToEnd { picker, prompt });
-        }
-    }
-}
-
-impl Exchange {
-    fn feed(&mut self, piece: &[u8], now_ms: u64) {
-        match &mut self.stage {
-            Stage::Held(held) => {
-                held.reader.feed(piece);
-                held.last_byte_ms = now_ms;
-            }
-            Stage::ReadOn { reader, .. } => reader.feed(piece),
-            Stage::Open(scanner) | Stage::Watched(scanner) => scanner.feed(piece, &mut |_| {}),
-            Stage::Over => {}
-        }
-    }
-
-    fn is_reading(&self) -> bool {
-        match &self.stage {
-            Stage::Held(held) if held.due.is_none_or(Due::is_early) => true,
-            Stage::ReadOn { .. } => true,
-            Stage::Held(_) | Stage::Open(_) | Stage::Watched(_) => {
-                self.is_guarded != Some(false) && self.scanner().is_some_and(|s| !s.is_over())
-            }
-            Stage::Over => false,
-        }
-    }
-
-    fn is_refused(&self) -> bool {
-        self.is_guarded == Some(true) && self.scanner().is_some_and(BodyScanner::has_kv_params)
-    }
-
-    fn scanner(&self) -> Option<&BodyScanner> {
-        match &self.stage {
-            Stage::Held(held) => Some(held.reader.scanner()),
-            Stage::ReadOn { reader, .. } => Some(reader.scanner()),
-            Stage::Open(scanner) | Stage::Watched(scanner) => Some(scanner),
-            Stage::Over => None,
-        }
-    }
-
-    /// What follows when no more is to be learnt of the prompt.
-    fn watched(&self, scanner: &BodyScanner) -> Stage {
-        if self.is_guarded == Some(true) && !scanner.is_over() {
-            Stage::Watched(Box::new(scanner.clone()))
-        } else {
-            Stage::Over
         }
     }
 }

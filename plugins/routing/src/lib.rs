@@ -96,7 +96,7 @@ pub use report::Report;
 pub use reports::{RankReport, ReportTable, ReportsError};
 pub use role::{Role, RoleMatcher, RoleRules};
 pub use routing_headers::{
-    DESTINATION_HEADER, NEXT_PREFILLER_HEADER, PREFILLER_HEADER, STRIPPED_HEADERS,
+    DESTINATION_HEADER, MODEL_HEADER, NEXT_PREFILLER_HEADER, PREFILLER_HEADER, STRIPPED_HEADERS,
 };
 pub use scrapes::{SCRAPE_TIMEOUT_MS, Scrapes};
 pub use sealed::{seal, unseal};

@@ -12,6 +12,7 @@
 mod fields;
 mod key;
 mod message;
+mod model_name;
 mod number;
 mod own_preface;
 mod place;
@@ -84,6 +85,12 @@ impl PromptReader {
     #[must_use]
     pub fn is_streamed(&self) -> bool {
         self.reading.is_streamed()
+    }
+
+    /// The model's name, as far as the body was read, if a header can have it as its value.
+    #[must_use]
+    pub fn model_name(&self) -> Option<&str> {
+        self.reading.model_name()
     }
 
     /// Whether nothing more can be learnt from the body.

@@ -11,6 +11,9 @@ pub const PREFILLER_HEADER: &str = "x-prefiller-host-port";
 /// [`PREFILLER_HEADER`], because a filter of a gateway runs once, however often Envoy tries.
 pub const NEXT_PREFILLER_HEADER: &str = "x-rank-router-next-prefiller";
 
+/// Carries the model's name to the routes of a gateway that has a pool for each model.
+pub const MODEL_HEADER: &str = "x-gateway-model-name";
+
 /// Headers that steer ranks, sidecars or this gateway, and that no client may set.
 ///
 /// Whoever can set one of them can reach any rank, or make a sidecar fetch another's KV blocks.

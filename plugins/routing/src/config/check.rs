@@ -117,18 +117,22 @@ impl Check {
         ranks
     }
 
-    pub(super) fn clusters(&mut self, globs: Option<&[String]>) -> Vec<Glob> {
-        const ACCEPTED: &str = "a list of 1 to 64 names of clusters, 1 to 256 bytes each";
+    pub(super) fn globs(
+        &mut self,
+        field: &'static str,
+        globs: Option<&[String]>,
+        accepted: &'static str,
+    ) -> Vec<Glob> {
         let Some(globs) = globs else {
             return Vec::new();
         };
         if globs.is_empty() || globs.len() > MAX_GLOBS {
-            self.mistake("clusters", format!("{} names", globs.len()), ACCEPTED);
+            self.mistake(field, format!("{} names", globs.len()), accepted);
         }
         let parsed = globs.iter().filter_map(|text| {
             let glob = Glob::parse(text);
             if glob.is_none() {
-                self.mistake("clusters", format!("{text:?}"), ACCEPTED);
+                self.mistake(field, format!("{text:?}"), accepted);
             }
             glob
         });

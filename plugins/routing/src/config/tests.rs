@@ -50,10 +50,11 @@ fn every_field_is_taken_over() {
     let config = Config::try_from(raw(
         r#"{"pool":"team-a_1","ranks":["[fd00::7]:8000"],"decideAfterBytes":2048,"decideAfterIdleMs":9,"blockBytes":128,
             "rankCapacityTokens":3200,"missWeight":2,"prefillTokensPerSecond":1000,"inFlightCostMs":0,
-            "prefillLegCostMs":50,"shadow":true,"allowKvTransferParams":true}"#,
+            "prefillLegCostMs":50,"shadow":true,"models":["m-*"],"allowKvTransferParams":true}"#,
     ))
     .unwrap();
     assert!(config.allows_kv_transfer_params());
+    assert!(config.has_models() && config.serves_model("m-1") && !config.serves_model("n"));
     assert_eq!(
         (config.pool(), rank_text(&config).as_str()),
         ("team-a_1", "[fd00::7]:8000")

@@ -34,6 +34,9 @@ pub(super) const FRONT: [&[u8]; FRONT_FIELDS] = [
     b"features",
 ];
 
+/// The place of the model among them.
+pub(super) const MODEL: usize = 0;
+
 /// Where a top-level value goes.
 pub(super) fn target(endpoint: Endpoint, key: &[u8]) -> Target {
     if let Some((section, kind)) = section(endpoint, key) {

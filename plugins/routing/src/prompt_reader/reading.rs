@@ -3,6 +3,7 @@
 use super::fields::{self, MAIN, SECTIONS};
 use super::key::Key;
 use super::message::{Message, PLAIN_PARTS, Part, string_hash};
+use super::model_name::ModelName;
 use super::number::Number;
 use super::own_preface::OwnPreface;
 use super::place::{self, Kind, Place, Target};
@@ -38,6 +39,7 @@ pub(super) struct Reading {
     number: Number,
     /// Key and value of each of the [`fields::FRONT`], hashed; 0 for one that is not there.
     front: [u64; FRONT_FIELDS],
+    model_name: ModelName,
     sections: [Option<BlockStream>; SECTIONS],
     /// The section that values go to.
     section: usize,
@@ -62,6 +64,7 @@ impl Reading {
             value: ValueHash::default(),
             number: Number::default(),
             front: [0; FRONT_FIELDS],
+            model_name: ModelName::default(),
             sections: [None, None, None],
             section: MAIN,
             block_bytes,
@@ -94,6 +97,11 @@ impl Reading {
     /// Whether the answer is to be streamed, as far as the body was read.
     pub(super) fn is_streamed(&self) -> bool {
         self.streamed == Some(b't')
+    }
+
+    /// The model's name, if a header can have it as its value.
+    pub(super) fn model_name(&self) -> Option<&str> {
+        self.model_name.get()
     }
 
     /// The preface and the main section.
@@ -150,6 +158,9 @@ impl Reading {
             }
             _ => {
                 self.note_late(target);
+                if target == Target::Front(fields::MODEL) {
+                    self.model_name.begin();
+                }
                 self.streamed = self.streamed.filter(|_| target != Target::Streamed);
                 self.go_on(target, 0, event);
             }
@@ -230,6 +241,9 @@ impl Reading {
     }
 
     fn deliver(&mut self, target: Target, depth: usize, event: Event<'_>) {
+        if let (Target::Front(fields::MODEL), 0, Event::String(part)) = (target, depth, event) {
+            self.model_name.push(part);
+        }
         match (target, event) {
             (Target::Streamed, Event::Scalar(part)) if depth == 0 => {
                 self.streamed = self.streamed.or(part.first().copied());
