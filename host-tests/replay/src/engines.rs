@@ -55,6 +55,17 @@ impl Engines {
         self.groups[self.group_of(rank)].rank(rank % self.per_group)
     }
 
+    /// The ranks of a group.
+    pub fn ranks_of(&self, group: usize) -> std::ops::Range<usize> {
+        let first = group * self.per_group;
+        first..(first + self.per_group).min(self.ranks)
+    }
+
+    /// Requests on their way to a rank, before or behind its front end.
+    pub fn joining(&self, rank: usize) -> impl Iterator<Item = &Sequence> {
+        self.joining[rank].iter().map(|(_, sequence)| sequence)
+    }
+
     /// When the steps under way of a group end.
     #[must_use]
     pub fn ends_ms(&self, group: usize) -> Option<f64> {
@@ -68,7 +79,13 @@ impl Engines {
 
     /// A request is sent to a rank; gives when it will reach the queue.
     pub fn send(&mut self, rank: usize, sequence: Sequence) -> f64 {
-        let joins_ms = self.now_ms + self.profile.frontend_ms(sequence.prompt_tokens);
+        self.send_with(rank, sequence, 0.0)
+    }
+
+    /// As [`send`](Self::send), where keys and values must be received for so long before the request reaches the queue.
+    pub fn send_with(&mut self, rank: usize, sequence: Sequence, transfer_ms: f64) -> f64 {
+        let frontend_ms = self.profile.frontend_ms(sequence.prompt_tokens);
+        let joins_ms = self.now_ms + frontend_ms + transfer_ms;
         let joining = &mut self.joining[rank];
         let place = joining.partition_point(|(time_ms, _)| *time_ms <= joins_ms);
         joining.insert(place, (joins_ms, sequence));

@@ -32,6 +32,18 @@ pub struct Figures {
     pub max_mean_load: f64,
     /// Sequences thrown back for want of room, for each request.
     pub preemptions: f64,
+    /// Where prefill and decode are apart; then the load above is that of the prefill ranks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub apart: Option<Apart>,
+}
+
+/// What there is to say of decode ranks beside prefill ranks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Apart {
+    /// Tokens computed by the decode rank that computed most, of prompts and answers, as a multiple of the mean.
+    pub decode_max_mean_load: f64,
+    /// Share of the requests that had no prefill rank.
+    pub decode_only: f64,
 }
 
 impl Figures {
@@ -55,6 +67,7 @@ impl Figures {
             goodput: ratio(good as f64, records.len() as f64),
             max_mean_load: max_to_mean(&outcome.computed_tokens),
             preemptions: ratio(outcome.preemptions as f64, records.len() as f64),
+            apart: None,
         }
     }
 }
@@ -77,7 +90,8 @@ fn is_good(record: &Record, profile: &Profile) -> bool {
     first_token_ms(record) <= limit_ms && is_fluent
 }
 
-fn max_to_mean(loads: &[u64]) -> f64 {
+/// The greatest as a multiple of the mean; 0 where all are 0.
+pub(crate) fn max_to_mean(loads: &[u64]) -> f64 {
     let total: u64 = loads.iter().sum();
     let most = loads.iter().max().copied().unwrap_or(0);
     ratio(most as f64 * loads.len() as f64, total as f64)

@@ -8,8 +8,10 @@
 pub mod baselines;
 pub mod charts;
 pub mod closed_loop;
+pub mod disaggregated;
 pub mod engine;
 pub mod engines;
+pub mod events;
 pub mod figures;
 pub mod gateways;
 pub mod matrix;

@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use host_tests::repository;
+use replay::disaggregated::matrix::PairMatrix;
+use replay::disaggregated::ratio::Ratio;
+use replay::disaggregated::transfer::Transfer;
+use replay::disaggregated::{self, report};
 use replay::matrix::{Matrix, Site};
 use replay::profile::{self, Profile};
 use replay::table::{Row, markdown};
@@ -79,10 +83,20 @@ struct Options {
     /// Prefill and decode are apart: the ranks only prefill
     #[arg(long)]
     prefill_only: bool,
+    /// Prefill and decode are apart, with ranks for both: prefill ranks:decode ranks, as 16:16; several, separated by commas.
+    /// Loads are then shares of what both together can serve
+    #[arg(long, value_delimiter = ',')]
+    disaggregated: Vec<Ratio>,
+    /// Milliseconds before a transfer of keys and values to a decode rank begins to move bytes
+    #[arg(long, default_value_t = Transfer::NIXL.latency_ms)]
+    transfer_latency_ms: f64,
+    /// Gigabytes that it moves in a second after that
+    #[arg(long, default_value_t = Transfer::NIXL.bytes_per_ms / 1e6)]
+    transfer_gb_per_second: f64,
     /// Threads
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Where the table and the charts go; default: target/replay
+    /// Where the table and the charts go; default: target/replay, or target/replay/disaggregated
     #[arg(long)]
     out: Option<PathBuf>,
     /// Write chart and table into the README, too
@@ -116,6 +130,35 @@ impl Options {
         })
     }
 
+    fn pair_matrix(&self) -> Result<PairMatrix> {
+        let names = disaggregated::policies::names();
+        let mut all = self.matrix()?;
+        if self.policies.is_empty() {
+            all.policies = names.into_iter().map(str::to_string).collect();
+        }
+        if all.site.unknowns != Unknowns::default() || self.prefill_only {
+            bail!(
+                "where prefill and decode are apart, nothing is hidden from routers and all ranks are there"
+            );
+        }
+        let speed = self.transfer_gb_per_second;
+        if speed.is_nan()
+            || speed <= 0.0
+            || self.transfer_latency_ms.is_nan()
+            || self.transfer_latency_ms < 0.0
+        {
+            bail!("a transfer has a speed above 0 and a latency of 0 or more");
+        }
+        Ok(PairMatrix {
+            all,
+            ratios: self.disaggregated.clone(),
+            transfer: Transfer {
+                latency_ms: self.transfer_latency_ms,
+                bytes_per_ms: speed * 1e6,
+            },
+        })
+    }
+
     fn site(&self) -> Site {
         Site {
             ranks: self.ranks,
@@ -145,6 +188,11 @@ impl Options {
         })
     }
 
+    fn folder(&self, default: &str) -> PathBuf {
+        let default = || repository::root().join(default);
+        self.out.clone().unwrap_or_else(default)
+    }
+
     fn traces(&self) -> Result<Vec<Trace>> {
         if !self.trace.is_empty() {
             let traces = self.trace.iter().map(|path| named_traces(path));
@@ -170,16 +218,18 @@ fn named_traces(path: &Path) -> Result<Vec<Trace>> {
     traces.collect()
 }
 
-fn write(rows: &[Row], folder: &Path) -> Result<()> {
+/// Writes the rows and the table that was made of them, and charts of them.
+fn write(rows: &[Row], table: &str, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     std::fs::write(
         folder.join("table.json"),
         serde_json::to_string_pretty(rows)?,
     )?;
-    std::fs::write(folder.join("table.md"), markdown(rows))?;
+    std::fs::write(folder.join("table.md"), table)?;
     charts::summary(rows, &folder.join("summary.svg"))?;
     for row in rows {
-        let file = format!("ttft-{}-{}.svg", row.trace, row.engine);
+        let engine = row.engine.replace([' ', ':'], "-");
+        let file = format!("ttft-{}-{engine}.svg", row.trace);
         let is_first = |other: &&Row| other.trace == row.trace && other.engine == row.engine;
         if rows.iter().find(is_first) == Some(row) {
             charts::loads(rows, &row.trace, &row.engine, &folder.join(file))?;
@@ -220,8 +270,32 @@ fn compare_loop(options: &Options, mut matrix: Matrix) -> Result<()> {
     Ok(())
 }
 
+/// Writes and prints what came out.
+fn show(rows: &[Row], table: &str, folder: &Path) -> Result<()> {
+    write(rows, table, folder).with_context(|| format!("cannot write to {}", folder.display()))?;
+    println!("{table}");
+    eprintln!(
+        "table.md, table.json and charts are in {}",
+        folder.display()
+    );
+    Ok(())
+}
+
+fn compare_apart(options: &Options) -> Result<()> {
+    let matrix = options.pair_matrix()?;
+    let rows = matrix.run(options.threads, progress(Instant::now()))?;
+    if options.readme {
+        readme::write_apart(&rows, &repository::root())?;
+    }
+    let folder = options.folder("target/replay/disaggregated");
+    show(&rows, &report::markdown(&rows), &folder)
+}
+
 fn main() -> Result<()> {
     let options = Options::parse();
+    if !options.disaggregated.is_empty() {
+        return compare_apart(&options);
+    }
     let matrix = options.matrix()?;
     if options.tried {
         return compare_ideas(&options, matrix);
@@ -230,18 +304,10 @@ fn main() -> Result<()> {
         return compare_loop(&options, matrix);
     }
     let rows = matrix.run(options.threads, progress(Instant::now()))?;
-    let default = || repository::root().join("target/replay");
-    let folder = options.out.clone().unwrap_or_else(default);
-    write(&rows, &folder).with_context(|| format!("cannot write to {}", folder.display()))?;
     if options.readme {
         readme::write(&rows, &repository::root())?;
     }
-    println!("{}", markdown(&rows));
-    eprintln!(
-        "table.md, table.json and charts are in {}",
-        folder.display()
-    );
-    Ok(())
+    show(&rows, &markdown(&rows), &options.folder("target/replay"))
 }
 
 #[cfg(test)]
@@ -278,6 +344,32 @@ mod tests {
     }
 
     #[test]
+    fn ranks_of_both_kinds_have_policies_of_their_own() {
+        let matrix = options(&["--disaggregated", "16:16,8:16", "--trace", "made:alone"])
+            .pair_matrix()
+            .unwrap();
+        assert_eq!(matrix.all.policies, disaggregated::policies::names());
+        let ratios: Vec<String> = matrix.ratios.iter().map(Ratio::to_string).collect();
+        assert_eq!(ratios, ["16:16", "8:16"]);
+        assert_eq!(matrix.transfer, Transfer::NIXL);
+    }
+
+    #[test]
+    fn what_cannot_be_run_apart_is_refused() {
+        let apart = ["--disaggregated", "2:1", "--trace", "made:alone"];
+        for arguments in [
+            &["--foreign-share", "0.5"][..],
+            &["--prefill-only"],
+            &["--transfer-gb-per-second", "0"],
+            &["--transfer-latency-ms=-1"],
+        ] {
+            let options = options(&[&apart, arguments].concat());
+            assert!(options.pair_matrix().is_err(), "{arguments:?}");
+        }
+        assert!(Options::try_parse_from(["replay", "--disaggregated", "2"]).is_err());
+    }
+
+    #[test]
     fn a_table_is_written_with_its_charts() {
         let folder = tempfile::tempdir().unwrap();
         let options = options(&[
@@ -300,7 +392,7 @@ mod tests {
             site: options.site(),
         };
         let rows = matrix.run(1, |_, _, _| ()).unwrap();
-        write(&rows, folder.path()).unwrap();
+        write(&rows, &markdown(&rows), folder.path()).unwrap();
         let text = std::fs::read_to_string(folder.path().join("table.json")).unwrap();
         let table: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(table.as_array().map(Vec::len), Some(2));

@@ -229,7 +229,7 @@ impl Matrix {
 }
 
 /// Works through a list on several threads; the results have its order.
-fn on_threads<T: Sync, R: Send>(
+pub(crate) fn on_threads<T: Sync, R: Send>(
     threads: usize,
     list: &[T],
     work: impl Fn(&T) -> Result<R> + Sync,

@@ -15,7 +15,7 @@ use crate::policy::{Arrival, Policy, RankReport, Usage, View};
 use crate::settings;
 
 /// As the router estimates tokens.
-const BYTES_PER_TOKEN: u64 = 4;
+pub(crate) const BYTES_PER_TOKEN: u64 = 4;
 
 /// Prompts that are equal this far start alike, by the router's own measure.
 const ANCHOR_BYTES: u64 = 4096;
@@ -121,7 +121,7 @@ impl Ours {
     }
 
     /// What the reader makes of the request, of at most so many leading blocks.
-    fn prompt(arrival: &Arrival, most_blocks: usize) -> Prompt {
+    pub(crate) fn prompt(arrival: &Arrival, most_blocks: usize) -> Prompt {
         let ends = (1..).map(|place: u64| place * BLOCK_TOKENS * BYTES_PER_TOKEN);
         let blocks = arrival.blocks.iter().zip(ends);
         let blocks = blocks.map(|(hash, end_bytes)| Block {
@@ -208,7 +208,7 @@ fn anchor(arrival: &Arrival) -> u64 {
 }
 
 /// Pods with their ranks on consecutive ports; the last pod has the rest.
-fn rank_ranges(setup: &Setup) -> Vec<String> {
+pub(crate) fn rank_ranges(setup: &Setup) -> Vec<String> {
     let per_pod = setup.ranks_per_pod.max(1);
     let firsts = (0..setup.ranks).step_by(per_pod);
     let range = |(pod, first): (usize, usize)| {

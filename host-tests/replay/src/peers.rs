@@ -23,6 +23,9 @@ pub(crate) mod scene;
 mod sglang;
 mod vllm_dp;
 
+pub(crate) use self::dynamo::DynamoPair;
+pub(crate) use self::epp::EppPair;
+
 use self::aibrix::{Aibrix, Limits};
 use self::dynamo::{Cost, Dynamo};
 use self::epp::{Epp, MAX_BUSY_AS_SHIPPED, MAX_BUSY_FIXED};

@@ -17,8 +17,12 @@ pub struct Profile {
     pub capacity_tokens: u64,
     /// Ranks that begin and end each step together; 1 where ranks are free.
     pub lockstep_ranks: usize,
+    /// Bytes of keys and values of a token.
+    pub kv_bytes_per_token: f64,
     /// Whether only the first token of an answer is made here.
     pub is_prefill_only: bool,
+    /// Whether every prompt was computed elsewhere and comes with its keys and values.
+    pub is_decode_only: bool,
     /// What each token of a prompt adds to the time to the first token that a user accepts.
     pub first_token_limit_ms_per_token: f64,
     /// Time for each further token that a user accepts.
@@ -27,7 +31,8 @@ pub struct Profile {
 
 /// A dense model on one GPU: a 1.2B-parameter model on one H100, as measured with vLLM 0.25.1
 /// (`host-tests/data/vllm-0.25.1/engine.json`): its costs, its chunks of 8,192 tokens, its KV cache of 392,464 tokens. 256
-/// sequences at once are vLLM's default of that time.
+/// sequences at once are vLLM's default of that time. How many bytes a token's keys and values have was not recorded; 77 kB are
+/// what its measured cost of context is at the 3.35 TB/s of an H100.
 #[must_use]
 pub fn dense() -> Profile {
     Profile {
@@ -37,7 +42,9 @@ pub fn dense() -> Profile {
         max_sequences: 256,
         capacity_tokens: 392_464,
         lockstep_ranks: 1,
+        kv_bytes_per_token: 77_000.0,
         is_prefill_only: false,
+        is_decode_only: false,
         first_token_limit_ms_per_token: 0.1,
         token_limit_ms: 50.0,
     }
@@ -75,7 +82,9 @@ pub fn wide_ep() -> Profile {
         max_sequences: 256,
         capacity_tokens: 850_000,
         lockstep_ranks: 8,
+        kv_bytes_per_token: 61.0 * 576.0 * 2.0,
         is_prefill_only: false,
+        is_decode_only: false,
         first_token_limit_ms_per_token: 0.4,
         token_limit_ms: 300.0,
     }
@@ -117,6 +126,15 @@ impl Profile {
             name,
             is_prefill_only: true,
             step_tokens: self.step_tokens.max(8192),
+            ..self
+        }
+    }
+
+    /// The same ranks where others prefill: each prompt comes with its keys and values, at once.
+    #[must_use]
+    pub fn decode_only(self) -> Self {
+        Self {
+            is_decode_only: true,
             ..self
         }
     }

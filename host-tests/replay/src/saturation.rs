@@ -31,7 +31,8 @@ pub fn per_second(window: &[TraceRequest], profile: Profile, ranks: usize) -> Re
     Ok(middle_rate(&outcome))
 }
 
-fn middle_rate(outcome: &Outcome) -> f64 {
+/// Requests a second of the middle four fifths of a run.
+pub(crate) fn middle_rate(outcome: &Outcome) -> f64 {
     let mut ends: Vec<f64> = outcome.records.iter().map(|r| r.ended_ms).collect();
     ends.sort_by(f64::total_cmp);
     let (from, to) = (ends.len() / 10, ends.len() * 9 / 10);

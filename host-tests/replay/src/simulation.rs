@@ -1,12 +1,10 @@
 //! One run: requests, routers and ranks on one list of events.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
 use anyhow::{Result, ensure};
 
 use crate::engine::{Sequence, Served};
 use crate::engines::Engines;
+use crate::events::Events;
 use crate::gateways::Gateways;
 use crate::policy::{Usage, View};
 use crate::profile::Profile;
@@ -60,14 +58,6 @@ enum Event {
     Arrival { number: usize },
 }
 
-/// Times are never negative, so their bits have their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
-    time_bits: u64,
-    event: Event,
-    order: u64,
-}
-
 struct Run<'a> {
     requests: &'a [Request],
     profile: Profile,
@@ -76,8 +66,7 @@ struct Run<'a> {
     timing: ReportTiming,
     feed: Feed,
     resets: Resets,
-    events: BinaryHeap<Reverse<Due>>,
-    next_order: u64,
+    events: Events<Event>,
     next_fed: usize,
     ended: usize,
     records: Vec<Record>,
@@ -129,8 +118,7 @@ pub fn run_with(
         timing,
         feed,
         resets,
-        events: BinaryHeap::new(),
-        next_order: 0,
+        events: Events::default(),
         next_fed: 0,
         ended: 0,
         records: vec![Record::default(); requests.len()],
@@ -173,12 +161,7 @@ impl Run<'_> {
     }
 
     fn at(&mut self, time_ms: f64, event: Event) {
-        self.next_order += 1;
-        self.events.push(Reverse(Due {
-            time_bits: time_ms.to_bits(),
-            event,
-            order: self.next_order,
-        }));
+        self.events.at(time_ms, event);
     }
 
     fn feed_next(&mut self, now_ms: f64) {
@@ -196,12 +179,11 @@ impl Run<'_> {
 
     fn until_all_ended(&mut self) -> Result<()> {
         while self.ended < self.requests.len() {
-            let Some(Reverse(due)) = self.events.pop() else {
+            let Some((now_ms, event)) = self.events.take_next() else {
                 break;
             };
-            let now_ms = f64::from_bits(due.time_bits);
             self.engines.set_time(now_ms);
-            self.happen(due.event, now_ms)?;
+            self.happen(event, now_ms)?;
         }
         ensure!(
             self.ended == self.requests.len(),
@@ -271,6 +253,10 @@ impl Run<'_> {
             request.arrival.prompt_tokens,
             self.profile.output_tokens(request.output_tokens),
         );
+        let sequence = match self.profile.is_decode_only {
+            true => sequence.received(),
+            false => sequence,
+        };
         let joins_ms = self.engines.send(rank, sequence);
         self.at(joins_ms, Event::Join { rank });
         Ok(())

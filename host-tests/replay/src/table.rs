@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::disaggregated::report;
 use crate::figures::Figures;
 use crate::verdict;
 
@@ -115,15 +116,15 @@ pub fn relative(
     (count > 0.0).then(|| (logarithms.iter().sum::<f64>() / count).exp())
 }
 
-/// What policies are held against in the summary: round robin, or the first policy where that was not run.
+/// What policies are held against in the summary: the EPP's guide where prefill and decode are apart, else round robin, or the
+/// first policy where that was not run.
 #[must_use]
 pub fn reference(rows: &[Row]) -> Option<&str> {
     let names = policies(rows);
-    let is_round_robin = |name: &&str| *name == "round-robin";
-    names
-        .iter()
-        .copied()
-        .find(is_round_robin)
+    let find = |wanted: &str| names.iter().copied().find(|name| *name == wanted);
+    let guide = find(report::GUIDE).filter(|_| rows.iter().any(|row| row.figures.apart.is_some()));
+    guide
+        .or_else(|| find("round-robin"))
         .or(names.first().copied())
 }
 
@@ -152,9 +153,16 @@ pub fn markdown(rows: &[Row]) -> String {
 
 fn write_line(text: &mut String, rows: &[Row], case: &Case<'_>, policy: &str) {
     let value = |figure: fn(&Figures) -> f64| mean(rows, case, policy, figure).unwrap_or(0.0);
+    let is_apart = rows.iter().any(|row| row.figures.apart.is_some());
+    let decode = value(|f| f.apart.unwrap_or_default().decode_max_mean_load);
+    let decode = if is_apart {
+        format!(", {decode:.2}")
+    } else {
+        String::new()
+    };
     let _ = writeln!(
         text,
-        "| {policy} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {:.1} | {:.1} | {:.3} | {:.2} |",
+        "| {policy} | {:.3} | {:.3} | {:.3} | {:.3} | {:.3} | {:.1} | {:.1} | {:.3} | {:.2}{decode} |",
         value(|f| f.hit_rate),
         value(|f| f.ttft_mean_s),
         value(|f| f.ttft_p50_s),

@@ -91,6 +91,16 @@ impl Rank {
         self.waiting.len()
     }
 
+    /// Sequences that run or wait, and the tokens that they need room for now.
+    #[must_use]
+    pub fn held(&self) -> (u64, u64) {
+        let waiting = self.waiting.iter();
+        let prefilling = self.prefilling.iter().map(|(running, _)| &running.sequence);
+        let tokens = waiting.chain(prefilling).map(Sequence::known_tokens);
+        let sequences = (self.running() + self.waiting()) as u64;
+        (sequences, self.context_tokens + tokens.sum::<u64>())
+    }
+
     /// Its cache.
     #[must_use]
     pub fn cache(&self) -> &PrefixCache {
@@ -187,6 +197,8 @@ impl Rank {
         };
         self.release(&running);
         running.sequence.cached_tokens.get_or_insert(0);
+        // What was received is gone, and is not sent twice.
+        running.sequence.received_tokens = 0;
         self.waiting.push_front(running.sequence);
     }
 
@@ -243,6 +255,8 @@ impl Rank {
         self.cache.take_private(private_tokens);
         let last_fine_block = (known - 1) / FINE_BLOCK_TOKENS * FINE_BLOCK_TOKENS;
         let computed_tokens = (matched as u64 * BLOCK_TOKENS).min(last_fine_block);
+        // The first token is made here: the last token of the prompt is computed anew.
+        let computed_tokens = computed_tokens.max(sequence.received_tokens.min(known - 1));
         sequence.cached_tokens.get_or_insert(computed_tokens);
         self.next_order += 1;
         Some(Running {

@@ -19,6 +19,8 @@ pub struct Sequence {
     pub generated_tokens: u64,
     /// Tokens found in the cache when it was let in for the first time.
     pub cached_tokens: Option<u64>,
+    /// Tokens of the prompt whose keys and values come from a prefill rank.
+    pub received_tokens: u64,
 }
 
 impl Sequence {
@@ -32,6 +34,16 @@ impl Sequence {
             output_tokens: output_tokens.max(1),
             generated_tokens: 0,
             cached_tokens: None,
+            received_tokens: 0,
+        }
+    }
+
+    /// The same request, its whole prompt computed elsewhere and received.
+    #[must_use]
+    pub fn received(self) -> Self {
+        Self {
+            received_tokens: self.prompt_tokens,
+            ..self
         }
     }
 

@@ -25,6 +25,10 @@ use std::rc::Rc;
 use super::{Setup, choice, holders::Holders};
 use crate::policy::{Arrival, Policy, Usage, View};
 
+mod pair;
+
+pub(crate) use self::pair::DynamoPair;
+
 const BLOCK_TOKENS: u64 = 16;
 
 /// How prefill and decode become one cost.
@@ -34,6 +38,8 @@ pub(super) enum Cost {
     Linear,
     /// Their product.
     Lmetric,
+    /// Prefill alone, where others decode.
+    Prefill,
 }
 
 impl Cost {
@@ -41,6 +47,7 @@ impl Cost {
         match self {
             Cost::Linear => adjusted_prefill + decode,
             Cost::Lmetric => adjusted_prefill * (decode + 1.0),
+            Cost::Prefill => adjusted_prefill,
         }
     }
 }
@@ -114,6 +121,19 @@ impl Dynamo {
         self.ranks.iter().zip(overlaps).map(cost).collect()
     }
 
+    /// The rank that costs least, and how many blocks of the trace it holds of the prompt.
+    fn choose(&mut self, arrival: &Arrival) -> (usize, usize) {
+        let overlaps = self.held.unbroken(&arrival.blocks);
+        let costs = self.costs(arrival, &overlaps);
+        let rank = self.least(&costs);
+        (rank, overlaps.get(rank).copied().unwrap_or(0))
+    }
+
+    fn least(&mut self, costs: &[f64]) -> usize {
+        let scores: Vec<f64> = costs.iter().map(|cost| -cost).collect();
+        choice::any(&choice::best(&scores), &mut self.dice)
+    }
+
     fn start(&mut self, arrival: &Arrival, rank: usize, overlap: usize) {
         let cached = overlap as u64 * self.blocks_per_trace_block * BLOCK_TOKENS;
         let prefill_tokens = arrival.prompt_tokens.saturating_sub(cached);
@@ -167,14 +187,8 @@ impl Dynamo {
 
 impl Policy for Dynamo {
     fn pick(&mut self, arrival: &Arrival, _view: &View<'_>) -> usize {
-        let overlaps = self.held.unbroken(&arrival.blocks);
-        let scores: Vec<f64> = self
-            .costs(arrival, &overlaps)
-            .into_iter()
-            .map(|cost| -cost)
-            .collect();
-        let rank = choice::any(&choice::best(&scores), &mut self.dice);
-        self.start(arrival, rank, overlaps.get(rank).copied().unwrap_or(0));
+        let (rank, overlap) = self.choose(arrival);
+        self.start(arrival, rank, overlap);
         rank
     }
 

@@ -17,10 +17,12 @@
 //! Simpler here: one profile picks over the whole pool. Filters by role, flow control and saturation are left out.
 
 mod active;
+mod pair;
 pub(super) mod prefix;
 
 use self::active::ActiveRequests;
 pub(super) use self::active::{MAX_BUSY_AS_SHIPPED, MAX_BUSY_FIXED};
+pub(crate) use self::pair::EppPair;
 use self::prefix::{PrefixIndex, PrefixLimits};
 use super::{Setup, choice};
 use crate::policy::{Arrival, Policy, RankReport, Usage, View};

@@ -98,3 +98,53 @@ fn cached_blocks_without_users_take_room_when_they_are_used_again() {
     rank.plan();
     assert_eq!((rank.running(), rank.waiting()), (1, 1));
 }
+
+#[test]
+fn of_a_received_prompt_only_the_last_token_is_computed_and_its_blocks_stay() {
+    let mut rank = Rank::new(small());
+    let mut served = Vec::new();
+    rank.add(Sequence::new(0, Rc::from([7, 8]), 1100, 2).received());
+    let plan = rank.plan();
+    assert_eq!((plan.prefill_tokens, plan.attention_pairs), (1, 1099.5));
+    rank.finish(1, &mut served);
+    assert_eq!(served, [Served::FirstToken { number: 0 }]);
+    rank.plan();
+    rank.finish(1, &mut served);
+    assert_eq!(rank.computed_tokens(), 2);
+    assert_eq!(rank.cache().matched(&[7, 8, 9]), 2);
+}
+
+#[test]
+fn a_received_prompt_waits_for_room_as_any_other() {
+    let mut rank = Rank::new(Profile {
+        capacity_tokens: 2000,
+        ..small()
+    });
+    rank.add(request(0, 900, 5).received());
+    rank.add(request(1, 1200, 5).received());
+    assert_eq!(rank.plan().prefill_tokens, 1);
+    assert_eq!((rank.running(), rank.waiting()), (1, 1));
+    // Both prompts, wherever they are.
+    assert_eq!(rank.held(), (2, 2100));
+}
+
+#[test]
+fn a_received_prompt_that_is_thrown_back_is_computed_anew() {
+    let mut rank = Rank::new(Profile {
+        capacity_tokens: 1010,
+        ..small()
+    });
+    let mut served = Vec::new();
+    rank.add(request(0, 500, 90).received());
+    rank.add(request(1, 500, 90).received());
+    let mut most = 0;
+    for _ in 0..120 {
+        let plan = rank.plan();
+        most = most.max(plan.prefill_tokens);
+        rank.finish(plan.repeats, &mut served);
+    }
+    assert_eq!(rank.preemptions(), 1);
+    assert!(most > 500, "{most}: the prompt and what was made behind it");
+    let ends = served.iter().filter(|s| matches!(s, Served::End { .. }));
+    assert_eq!(ends.count(), 2);
+}

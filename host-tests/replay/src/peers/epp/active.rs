@@ -53,8 +53,18 @@ impl ActiveRequests {
         self.in_flight.counts()
     }
 
+    /// The most open requests of a rank.
+    pub(super) fn most(&self) -> u64 {
+        self.counts().iter().max().copied().unwrap_or(0)
+    }
+
     pub(super) fn scores(&self) -> Vec<f64> {
-        let most = self.counts().iter().max().copied().unwrap_or(0) as f64;
+        self.scores_to(self.most())
+    }
+
+    /// Scores where the most open requests of a rank are these, of whatever rank.
+    pub(super) fn scores_to(&self, most: u64) -> Vec<f64> {
+        let most = most as f64;
         let busy = |count: u64| (most - count as f64) / most * self.max_busy_score;
         self.counts()
             .iter()
