@@ -34,7 +34,7 @@ pub fn write(rows: &[Row], root: &Path) -> Result<()> {
 /// into the README of the host tests.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_apart(rows: &[Row], root: &Path) -> Result<()> {
     let (summary, against) = (summary(rows), report::against_guide(rows));
     replace(

@@ -48,6 +48,8 @@ pub struct Options {
     pub most_requests: u64,
     /// Whether VMs may trap: a module must take back what a dead VM had counted to pass with that.
     pub may_trap: bool,
+    /// How many bodies say what a client must not say: a module must refuse these to pass with any.
+    pub forbidden_share: f64,
     /// What is printed.
     pub detail: Detail,
 }
@@ -58,6 +60,7 @@ impl Default for Options {
             module: |id| Box::new(rank_router::Root::new(id)),
             most_requests: 30,
             may_trap: true,
+            forbidden_share: 0.05,
             detail: Detail::Silent,
         }
     }
@@ -89,6 +92,7 @@ pub(crate) struct Simulation {
     vms: BTreeMap<VmId, VmThread>,
     threads: Vec<EnvoyThread>,
     module: NewRootContext,
+    forbidden_share: f64,
     configuration: Configuration,
     last_vm: u32,
     last_stream: u32,
@@ -127,6 +131,7 @@ impl Simulation {
             vms: BTreeMap::new(),
             threads,
             module: options.module,
+            forbidden_share: options.forbidden_share,
             last_vm: 0,
             last_stream: 0,
             is_resting: false,

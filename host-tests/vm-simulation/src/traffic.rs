@@ -30,15 +30,15 @@ pub(crate) const SPOOFED: [&str; 6] = [
 /// What they write there: no rank's address.
 pub(crate) const SPOOFED_VALUE: &[u8] = b"1.2.3.4:5";
 
-/// Draws what a client does.
-pub(crate) fn draw(chance: &mut Chance) -> ClientPlan {
+/// Draws what a client does; so many say what they must not say.
+pub(crate) fn draw(chance: &mut Chance, forbidden_share: f64) -> ClientPlan {
     let path = chance.pick(&PATHS);
     let has_body = chance.hits(0.95);
     let mut body = match has_body {
         true => body(path, chance),
         false => Vec::new(),
     };
-    let is_forbidden = chance.hits(0.05) && forbid(&mut body);
+    let is_forbidden = chance.hits(forbidden_share) && forbid(&mut body);
     let steps = match has_body {
         true => steps(body.len(), chance),
         false => Vec::new(),
@@ -205,7 +205,7 @@ mod tests {
     fn the_pieces_of_a_body_are_the_body() {
         let mut chance = Chance::of(7);
         for _ in 0..500 {
-            let plan = draw(&mut chance);
+            let plan = draw(&mut chance, 0.05);
             let sent: Vec<u8> = plan
                 .steps
                 .iter()

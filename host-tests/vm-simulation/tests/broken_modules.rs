@@ -16,8 +16,9 @@ const SEEDS: u64 = 60;
 fn options(module: NewRootContext) -> Options {
     Options {
         module,
-        // The tiny module takes nothing back.
+        // The tiny module takes nothing back, and reads no body.
         may_trap: false,
+        forbidden_share: 0.0,
         ..Options::default()
     }
 }
@@ -136,6 +137,17 @@ fn a_paused_body_is_found() {
     assert_broken(&violation, "only the picker holds");
 }
 
+fn a_body_that_should_be_refused_is_found() {
+    const SOUND: u8 = Fault::None as u8;
+    let module: NewRootContext = |id| tiny_module::root::<SOUND>(id);
+    let options = Options {
+        forbidden_share: 0.05,
+        ..options(module)
+    };
+    let violation = (1..=SEEDS).find_map(|seed| run(seed, options).violations.into_iter().next());
+    assert_broken(&violation.unwrap_or_default(), "no rank gets all of a body");
+}
+
 fn a_wrong_configuration_that_is_accepted_is_found() {
     let violation = broken_by::<{ Fault::AcceptsAnything as u8 }>();
     assert_broken(&violation, "right configurations alone are accepted");
@@ -183,6 +195,7 @@ fn main() {
         a_destination_that_is_no_rank_is_found,
         a_clients_steering_header_is_found,
         a_paused_body_is_found,
+        a_body_that_should_be_refused_is_found,
         a_wrong_configuration_that_is_accepted_is_found,
         a_run_is_of_the_module_that_is_asked_for,
     ];

@@ -21,11 +21,14 @@ impl Simulation {
     }
 
     pub(super) fn arrive(&mut self, thread: usize) {
-        let plan = match self.is_resting {
-            true => traffic::plain(&mut self.envoy().chance),
-            false => traffic::draw(&mut self.envoy().chance),
+        let is_resting = self.is_resting;
+        let forbidden_share = self.forbidden_share;
+        let chance = &mut self.envoy().chance;
+        let plan = match is_resting {
+            true => traffic::plain(chance),
+            false => traffic::draw(chance, forbidden_share),
         };
-        if !self.is_resting {
+        if !is_resting {
             self.arrivals_left -= 1;
             if self.arrivals_left > 0 {
                 self.next_arrival();
