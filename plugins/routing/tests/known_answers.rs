@@ -220,12 +220,12 @@ fn a_pick_of_two_ranks_is_pinned() {
         (rank_list(&pick.ranks[..1]), leg, pick.matched_tokens)
     });
     let decodes = || "10.0.0.6:8000".to_string();
-    let prefills = "10.0.0.1:8000,10.0.0.2:8000".to_string();
+    let prefills = |ranks: &str| Some(ranks.to_string());
     assert_eq!(
         picks,
         [
-            (decodes(), Some(prefills), 0),
-            (decodes(), None, 2432),
+            (decodes(), prefills("10.0.0.1:8000,10.0.0.2:8000"), 0),
+            (decodes(), prefills("10.0.0.2:8000,10.0.0.3:8000"), 0),
             (decodes(), None, 4912)
         ]
     );

@@ -50,9 +50,10 @@ fn every_field_is_taken_over() {
     let config = Config::try_from(raw(
         r#"{"pool":"team-a_1","ranks":["[fd00::7]:8000"],"decideAfterBytes":2048,"decideAfterIdleMs":9,"blockBytes":128,
             "rankCapacityTokens":3200,"missWeight":2,"prefillTokensPerSecond":1000,"inFlightCostMs":0,
-            "prefillLegCostMs":50,"shadow":true,"models":["m-*"],"allowKvTransferParams":true}"#,
+            "prefillLegCostMs":50,"localPrefillTokens":7,"shadow":true,"models":["m-*"],"allowKvTransferParams":true}"#,
     ))
     .unwrap();
+    assert_eq!(config.local_prefill_tokens(), 7);
     assert!(config.allows_kv_transfer_params());
     assert!(config.has_models() && config.serves_model("m-1") && !config.serves_model("n"));
     assert_eq!(
@@ -130,6 +131,11 @@ fn the_limits_themselves_are_accepted_and_what_is_beyond_is_not() {
             "inFlightCostMs",
             vec!["0", "0.5", "1e6"],
             vec!["-0.1", "1.1e6"],
+        ),
+        (
+            "localPrefillTokens",
+            vec!["0", "256", "1000000000"],
+            vec!["1000000001"],
         ),
         (
             "prefillLegCostMs",

@@ -2,8 +2,9 @@
 //!
 //! Both ranks are picked in one decision. The ranks that prefill are priced as in a pool where none is apart, by what they hold
 //! and have queued; the best of them is an *offer* to every decode rank. A decode rank takes it unless prefilling by itself
-//! is cheaper: because it holds most of the prompt (a turn of a conversation that it answered before, with the answer, which
-//! no other rank holds), because the prompt is short, or because the ranks that prefill have much queued.
+//! is cheaper and little: because it holds most of the prompt (a turn of a conversation that it answered before, with the answer,
+//! which no other rank holds), or because the prompt is short. More than a step of its is made for it prefills only where no
+//! other rank can: every sequence that runs there, and in a wide expert-parallel group on all its ranks, would wait.
 //!
 //! Both ranks hold the prompt afterwards. vLLM puts the blocks that a decode rank receives into its own prefix cache
 //! (`Scheduler._update_waiting_for_remote_kv` calls `kv_cache_manager.cache_blocks`), and asks the next time only for those

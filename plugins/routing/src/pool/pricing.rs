@@ -114,11 +114,16 @@ impl Pool {
         }
         let local = weights.local_cost(work);
         let offer = super::legs::offer_for(offers, rank.revision_hash);
-        let remote =
-            offer.map(|(place, offer)| (weights.remote_cost(work).plus(&offer.cost), Some(place)));
-        let is_cheaper =
-            |remote: &(Cost, Option<usize>)| remote.0.total_seconds() < local.total_seconds();
-        remote.filter(is_cheaper).unwrap_or((local, None))
+        let Some((place, offer)) = offer else {
+            return (local, None);
+        };
+        let remote = weights.remote_cost(work).plus(&offer.cost);
+        let is_little = work.uncached_tokens <= self.config.local_prefill_tokens();
+        if is_little && local.total_seconds() <= remote.total_seconds() {
+            (local, None)
+        } else {
+            (remote, Some(place))
+        }
     }
 }
 

@@ -16,11 +16,16 @@ fn member(name: &str, role: Role, revision_hash: u64) -> Member {
 }
 
 fn pool_of(members: Vec<Member>) -> Pool {
+    pool_with(members, None)
+}
+
+fn pool_with(members: Vec<Member>, local_prefill_tokens: Option<u64>) -> Pool {
     let mut pool = Pool::new(
         Config::try_from(RawConfig {
             clusters: Some(vec!["ranks".to_string()]),
             block_bytes: Some(64),
             miss_weight: Some(1.0),
+            local_prefill_tokens,
             ..RawConfig::default()
         })
         .unwrap(),
@@ -131,11 +136,17 @@ fn a_decode_rank_with_little_left_to_prefill_does_it_itself() {
     let first = picked(&mut pool, "alice", 400);
     let decodes = first.ranks[0];
     end(&mut pool, first);
-    // 20 of 420 blocks are new, 320 tokens: 2 * 16 ms against 16 ms, 20 ms for the leg and 2 ms for the transfer.
-    let next = picked(&mut pool, "alice", 420);
+    // 16 of 416 blocks are new, 256 tokens: 2 * 13 ms against 13 ms, 20 ms for the leg and 1 ms for the transfer.
+    let next = picked(&mut pool, "alice", 416);
     assert!(matches!(next.plan, LegPlan::Cheaper), "{next:?}");
     assert_eq!((next.ranks[0], next.matched_tokens), (decodes, 6400));
-    assert_eq!(next.charge.queued_tokens(), 320);
+    assert_eq!(next.charge.queued_tokens(), 256);
+    end(&mut pool, next);
+    let more = picked(&mut pool, "alice", 433);
+    assert!(
+        more.plan.leg().is_some(),
+        "more than a step is made for: {more:?}"
+    );
 }
 
 #[test]
@@ -147,7 +158,7 @@ fn a_decode_rank_where_many_run_leaves_the_same_prefill_to_others() {
         let mut pick = picked(&mut pool, &format!("guest {guest}"), 4);
         pool.first_byte(&mut pick.charge);
     }
-    let next = picked(&mut pool, "alice", 420);
+    let next = picked(&mut pool, "alice", 416);
     assert!(next.plan.leg().is_some(), "{next:?}");
 }
 
@@ -164,8 +175,13 @@ fn a_short_prompt_is_not_worth_a_leg_and_a_request_without_a_prompt_has_none() {
 }
 
 #[test]
-fn while_the_ranks_that_prefill_are_buried_decode_ranks_help_themselves() {
-    let mut pool = apart();
+fn while_the_ranks_that_prefill_are_buried_decode_ranks_help_themselves_if_they_may() {
+    let members = [
+        all_of(&PREFILL, Role::Prefill),
+        all_of(&DECODE, Role::Decode),
+    ]
+    .concat();
+    let mut pool = pool_with(members, Some(100_000));
     let mut names = (0..).map(|number| format!("guest {number}"));
     let plans: Vec<Pick> = (0..100)
         .map(|_| picked(&mut pool, &names.next().unwrap(), 1000))
