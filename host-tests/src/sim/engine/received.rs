@@ -84,7 +84,11 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
+
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     use super::super::{BLOCK_TOKENS, EngineLimits, Token};
     use super::*;
@@ -219,5 +223,53 @@ mod tests {
         assert_eq!(engine.begun_transfers().len(), 1);
         let of_second = tokens.iter().filter(|token| token.id == 2);
         assert_eq!(of_second.count(), 40);
+    }
+
+    #[test]
+    fn prompts_from_here_and_elsewhere_are_all_served_whole_and_nothing_stays_in_use() {
+        let mut random = ChaCha8Rng::seed_from_u64(12);
+        let mut engine = engine(40);
+        let (mut under_way, mut served) = (Vec::new(), BTreeMap::<u64, u64>::new());
+        let mut aborted = BTreeSet::new();
+        for id in 0..2000 {
+            let family = random.random_range(0..6u64) * 100;
+            let hashes = family..family + random.random_range(0..20);
+            let sequence = sequence(id, hashes, random.random_range(1..40));
+            served.insert(id, sequence.max_tokens);
+            match random.random_bool(0.5) {
+                true => engine.add_prefilled(sequence),
+                false => engine.add(sequence),
+            }
+            // The last rounds only let come what is under way.
+            let rounds = if id == 1999 {
+                100_000
+            } else {
+                random.random_range(0..12)
+            };
+            for _ in 0..rounds {
+                engine.begin_step();
+                under_way.extend(engine.begun_transfers());
+                if !under_way.is_empty() && random.random_bool(0.3) {
+                    let place = random.random_range(0..under_way.len());
+                    engine.finish_transfer(under_way.swap_remove(place).id);
+                }
+                if id < 1999 && random.random_bool(0.02) {
+                    let gone = random.random_range(0..=id);
+                    engine.abort(gone);
+                    aborted.insert(gone);
+                }
+                for token in engine.end_step() {
+                    *served.get_mut(&token.id).unwrap() -= 1;
+                }
+            }
+        }
+        served.retain(|id, missing| *missing > 0 && !aborted.contains(id));
+        assert!(served.is_empty(), "{served:?}");
+        assert!(engine.counts().preemptions > 0, "the cache was tight");
+        assert!(engine.counts().received_prompt_tokens > 0);
+        assert_eq!(
+            (engine.running(), engine.waiting(), engine.cache_usage()),
+            (0, 0, 0.0)
+        );
     }
 }
