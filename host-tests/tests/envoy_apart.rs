@@ -278,8 +278,22 @@ each_envoy! {
         stage.end().await
     }
 
-    async fn the_cost_of_a_leg_is_configured(version: &str) -> Result<()> {
+    async fn decode_ranks_prefill_no_more_than_they_may_however_dear_a_leg_is(version: &str) -> Result<()> {
         let dear = |bootstrap: Bootstrap| bootstrap.picker_field("prefillLegCostMs", json!(100_000));
+        let stage = Stage::start_with(version, 2, 1, SidecarVersion::V0_9, dear).await?;
+        for number in 1..6 {
+            stage.ask(number).await?;
+        }
+        assert_eq!((stage.scene.legs().iter().sum::<u64>(), stage.metric("prefill_legs_spared").await?), (5, 0));
+        stage.end().await
+    }
+
+    async fn the_cost_of_a_leg_is_configured(version: &str) -> Result<()> {
+        let dear = |bootstrap: Bootstrap| {
+            bootstrap
+                .picker_field("prefillLegCostMs", json!(100_000))
+                .picker_field("localPrefillTokens", json!(100_000))
+        };
         let stage = Stage::start_with(version, 2, 1, SidecarVersion::V0_9, dear).await?;
         for number in 1..6 {
             stage.ask(number).await?;

@@ -10,11 +10,15 @@ use serde::Deserialize;
 use crate::{ConfigErrors, CostWeights, Glob, RoleRules, TokenRate};
 
 mod check;
+#[cfg(feature = "schema")]
+mod schema;
 
 const CLUSTERS_ACCEPTED: &str = "a list of 1 to 64 names of clusters, 1 to 256 bytes each";
 const MODELS_ACCEPTED: &str = "a list of 1 to 64 names of models, 1 to 256 bytes each";
 
 use check::Check;
+#[cfg(feature = "schema")]
+pub use schema::config_schema;
 
 /// Three quarters of Envoy's default buffer limit of 1 MiB: once a held body exceeds that limit Envoy stops reading, and
 /// some frames may come after the decision is due. Of what whole prompts of the weka trace (90,000 tokens on average)
@@ -49,6 +53,9 @@ const ALLOW_KV_TRANSFER_PARAMS: bool = false;
 /// token is 1.5 times as high with it as without any prefill on decode ranks, with 512 already 6 times.
 const LOCAL_PREFILL_TOKENS: u64 = 256;
 
+/// Who applies the module wants it to steer.
+const SHADOW: bool = false;
+
 /// Enough for the usual gateway, which has one pool.
 const POOL: &str = "default";
 
@@ -57,8 +64,17 @@ pub(crate) const MAX_RANKS: usize = 1024;
 /// Blocks kept for one pool and worker: about 45 MiB.
 const MAX_INDEX_BLOCKS: usize = 1_000_000;
 
+// What is accepted, from the least to the most.
+const SCRAPE_INTERVAL_MS_BOUNDS: (u64, u64) = (100, 60_000);
+const DECIDE_AFTER_BYTES_BOUNDS: (u64, u64) = (1024, 16_777_216);
+const DECIDE_AFTER_IDLE_MS_BOUNDS: (u64, u64) = (2, 10_000);
+const BLOCK_BYTES_BOUNDS: (u64, u64) = (64, 4096);
+const RANK_CAPACITY_TOKENS_BOUNDS: (u64, u64) = (1024, 1_000_000_000);
+const LOCAL_PREFILL_TOKENS_BOUNDS: (u64, u64) = (0, 1_000_000_000);
+
 /// The picker's configuration as it is written.
 #[derive(Clone, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct RawConfig {
     /// The name of the pool: its state outlives changes of the configuration under the same name.
@@ -301,14 +317,14 @@ impl TryFrom<RawConfig> for Config {
             "blockBytes",
             raw.block_bytes,
             BLOCK_BYTES,
-            (64, 4096),
+            BLOCK_BYTES_BOUNDS,
             "64 to 4096 bytes",
         );
         let capacity_tokens = check.whole(
             "rankCapacityTokens",
             raw.rank_capacity_tokens,
             RANK_CAPACITY_TOKENS,
-            (1024, 1_000_000_000),
+            RANK_CAPACITY_TOKENS_BOUNDS,
             "1024 to 1000000000 tokens",
         );
         let mut config = Self {
@@ -331,21 +347,21 @@ impl TryFrom<RawConfig> for Config {
                 "scrapeIntervalMs",
                 raw.scrape_interval_ms,
                 SCRAPE_INTERVAL_MS,
-                (100, 60_000),
+                SCRAPE_INTERVAL_MS_BOUNDS,
                 "100 to 60000 milliseconds",
             ),
             decide_after_bytes: check.whole(
                 "decideAfterBytes",
                 raw.decide_after_bytes,
                 DECIDE_AFTER_BYTES,
-                (1024, 16_777_216),
+                DECIDE_AFTER_BYTES_BOUNDS,
                 "1024 to 16777216 bytes (above the listener's buffer limit only the timer decides)",
             ),
             decide_after_idle_ms: check.whole(
                 "decideAfterIdleMs",
                 raw.decide_after_idle_ms,
                 DECIDE_AFTER_IDLE_MS,
-                (2, 10_000),
+                DECIDE_AFTER_IDLE_MS_BOUNDS,
                 "2 to 10000 milliseconds",
             ),
             block_bytes: usize::try_from(block_bytes).unwrap_or(usize::MAX),
@@ -356,10 +372,10 @@ impl TryFrom<RawConfig> for Config {
                 "localPrefillTokens",
                 raw.local_prefill_tokens,
                 LOCAL_PREFILL_TOKENS,
-                (0, 1_000_000_000),
+                LOCAL_PREFILL_TOKENS_BOUNDS,
                 "0 to 1000000000 tokens",
             ),
-            is_shadow: raw.shadow.unwrap_or(false),
+            is_shadow: raw.shadow.unwrap_or(SHADOW),
             allow_kv_transfer_params: raw
                 .allow_kv_transfer_params
                 .unwrap_or(ALLOW_KV_TRANSFER_PARAMS),

@@ -19,6 +19,7 @@ pub(crate) const ANY_RUN_INSTRUCTIONS: usize = 8;
 /// Globs and not regular expressions, because the `|` and `.` of a cluster's name (`outbound|8000||pool.llm.svc`) are
 /// syntax there, and a name with an unescaped `|` matches nearly everything. Case counts, as it does for Envoy.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "String")]
 pub struct Glob(String);
 

@@ -103,3 +103,6 @@ pub use sealed::{seal, unseal};
 pub use section::Section;
 pub use token_rate::{TokenRate, TokenRates};
 pub use usage::{AnswerKind, Usage, UsageReader};
+
+#[cfg(feature = "schema")]
+pub use config::config_schema;

@@ -9,6 +9,7 @@ const MAX_RULES: usize = 64;
 
 /// A rank's part where prefill and decode are apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Computes the KV cache of a prompt for a decode rank; never a destination.
@@ -53,6 +54,7 @@ impl Role {
 /// Written as `{"role":"prefill","workload":"*-prefill*"}`. What Envoy does not say of an endpoint meets no criterion,
 /// not even `*`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "RawRoleMatcher")]
 pub struct RoleMatcher {
     role: Role,
@@ -62,6 +64,7 @@ pub struct RoleMatcher {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct RawRoleMatcher {
     role: Role,
@@ -108,6 +111,7 @@ fn meets(criterion: Option<&Glob>, given: Option<&str>) -> bool {
 /// rules need not guess what names would do besides. Without rules the workload's name tells
 /// ([`Role::of_workload`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(try_from = "Vec<RoleMatcher>")]
 pub struct RoleRules(Vec<RoleMatcher>);
 
