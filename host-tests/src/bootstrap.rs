@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::pool_endpoint::PoolEndpoint;
 use crate::{pod_addresses, repository};
 
+mod istio;
 mod live;
 mod logs;
 mod pools;
@@ -107,6 +108,13 @@ impl Bootstrap {
         let value =
             json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text});
         self.each_module(|wasm| wasm["config"]["vm_config"]["configuration"] = value.clone());
+        self
+    }
+
+    /// Sets what Envoy does when a VM fails, for both filters.
+    #[must_use]
+    pub fn failure_policy(mut self, policy: &str) -> Self {
+        self.each_module(|wasm| wasm["config"]["failure_policy"] = json!(policy));
         self
     }
 

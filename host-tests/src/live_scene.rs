@@ -73,6 +73,17 @@ impl LiveScene {
             .await
     }
 
+    /// Replaces the picker alone by one that Envoy is to refuse, and waits until it has.
+    ///
+    /// # Errors
+    /// When Envoy does not refuse it.
+    pub async fn refuse_picker(&self, change: impl FnOnce(Bootstrap) -> Bootstrap) -> Result<()> {
+        let bootstrap = change(self.bootstrap.clone());
+        let refusals = "extension_config_discovery.http_filter.picker.update_rejected";
+        self.update(refusals, || self.files.write_picker(&bootstrap))
+            .await
+    }
+
     async fn update(&self, counter: &str, write: impl FnOnce() -> Result<()>) -> Result<()> {
         let envoy = &self.scene.envoy;
         let before = envoy.stat(counter).await?;

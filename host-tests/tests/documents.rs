@@ -134,7 +134,7 @@ fn the_configuration_table_has_exactly_the_fields_there_are_with_their_defaults(
     let mut named = Vec::new();
     for row in readme.lines().filter_map(|line| line.strip_prefix("| `")) {
         let (field, rest) = row.split_once("` |").context("a row has a field")?;
-        let cell = rest.split('|').next().unwrap_or("").trim();
+        let cell = rest.split('|').nth(1).unwrap_or("").trim();
         if let Some(value) = default(cell) {
             ensure!(
                 with_field(field, value)? == by_default,
@@ -165,6 +165,119 @@ fn every_envoy_manifest_configures_the_module_rightly() -> Result<()> {
     }
     ensure!(modules >= 2, "no manifest has the module");
     Ok(())
+}
+
+/// Every object of the kustomizations of `manifests/istio`, with the file it is in.
+fn istio_objects() -> Result<Vec<(PathBuf, Value)>> {
+    let mut objects = Vec::new();
+    for folder in std::fs::read_dir(repository::root().join("manifests/istio"))? {
+        for file in std::fs::read_dir(folder?.path())? {
+            let path = file?.path();
+            for document in text(&path)?.split("\n---\n") {
+                let object = serde_saphyr::from_str(document)
+                    .with_context(|| format!("{} is no valid YAML", path.display()))?;
+                objects.push((path.clone(), object));
+            }
+        }
+    }
+    Ok(objects)
+}
+
+/// Whether an object only changes one of another folder.
+fn is_patch(object: &Value) -> bool {
+    object.pointer("/spec/targetRefs").is_none()
+}
+
+/// What is left of a configuration after a patch: null takes a field away.
+fn patched(config: &Value) -> Value {
+    let fields = config.as_object().into_iter().flatten();
+    fields
+        .filter(|(_, value)| !value.is_null())
+        .map(|(field, value)| (field.clone(), value.clone()))
+        .collect()
+}
+
+/// Nothing depends on a module that only counts.
+fn fail_strategy(path: &Path) -> &'static str {
+    match path.starts_with(repository::root().join("manifests/istio/shadow")) {
+        true => "FAIL_OPEN",
+        false => "FAIL_RELOAD",
+    }
+}
+
+/// What a WasmPlugin or TrafficExtension says of the module, if it does.
+fn module_of(object: &Value) -> Option<&Value> {
+    let (spec, wasm) = (object.get("spec")?, object.pointer("/spec/wasm"));
+    [Some(spec), wasm]
+        .into_iter()
+        .flatten()
+        .find(|part| part.get("pluginConfig").is_some())
+}
+
+#[test]
+fn every_istio_manifest_configures_the_module_rightly() -> Result<()> {
+    let objects = istio_objects()?;
+    let mut modules = 0;
+    for (path, object) in &objects {
+        let Some(module) = module_of(object) else {
+            continue;
+        };
+        let parsed = FilterConfig::parse(patched(&module["pluginConfig"]).to_string().as_bytes());
+        ensure!(parsed.is_ok(), "{}: {parsed:?}", path.display());
+        ensure!(
+            is_patch(object) || module["failStrategy"] == fail_strategy(path),
+            "{}",
+            path.display()
+        );
+        modules += 1;
+    }
+    ensure!(modules >= 8, "only {modules} plugins have a configuration");
+    Ok(())
+}
+
+#[test]
+fn reader_and_picker_of_a_folder_differ_in_configuration_and_priority_alone() -> Result<()> {
+    let mut folders = std::collections::BTreeMap::<PathBuf, Vec<Value>>::new();
+    for (path, object) in istio_objects()? {
+        if is_patch(&object) {
+            continue;
+        }
+        if let (Some(_), Some(folder)) = (module_of(&object), path.parent()) {
+            folders
+                .entry(folder.to_path_buf())
+                .or_default()
+                .push(object);
+        }
+    }
+    for (folder, pair) in folders {
+        let priorities: Vec<i64> = pair
+            .iter()
+            .filter_map(|one| one["spec"]["priority"].as_i64())
+            .collect();
+        let [reader, picker] = priorities[..] else {
+            anyhow::bail!("{}: {priorities:?}", folder.display());
+        };
+        ensure!(
+            reader > picker,
+            "{}: the picker comes first",
+            folder.display()
+        );
+        let alike: Vec<Value> = pair.iter().map(without_differences).collect();
+        ensure!(alike[0] == alike[1], "{}: {alike:?}", folder.display());
+    }
+    Ok(())
+}
+
+/// A plugin without what a reader and a picker do not share.
+fn without_differences(plugin: &Value) -> Value {
+    let mut spec = plugin["spec"].clone();
+    for part in ["", "/wasm"] {
+        if let Some(part) = spec.pointer_mut(part).and_then(Value::as_object_mut) {
+            part.remove("priority");
+            part.remove("pluginConfig");
+        }
+    }
+    spec
 }
 
 #[test]
