@@ -16,7 +16,7 @@ find_programs() {
 
 # install_programs: makes what is missing. A cold build takes a quarter of an hour on two cores, and 6 GB.
 install_programs() {
-    command -v go >/dev/null || fail "Go is missing; it builds Istio and the API server" "Install Go 1.26 or newer."
+    command -v go >/dev/null || cannot "Go is missing; it builds Istio and the API server" "Install Go 1.26 or newer."
     find_programs
     mkdir -p "$programs_bin"
     install_programs_of istio
@@ -34,7 +34,7 @@ install_programs_of() { # NAME
         [[ -x $programs_bin/${package##*/} ]] && continue
         say "installing ${package##*/}; minutes on a machine that never did"
         GOBIN=$programs_bin go_in "$folder" install -trimpath "$package" ||
-            fail "go could not install $package; its reason is above"
+            cannot "go could not install $package; its reason is above"
         say "${package##*/} after $((SECONDS - start)) s"
     done
 }

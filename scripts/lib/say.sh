@@ -9,10 +9,23 @@ say() {
 
 # fail WHAT-WAS-WRONG [WHAT-TO-DO]...: ends the script; one line for each argument.
 fail() {
-    say "error: $1"
-    shift
+    end_with 1 "$@"
+}
+
+# Status of a script that could not run on this machine, and so has found nothing: sysexits.h has it for what may work elsewhere.
+cannot_run=75
+
+# cannot WHAT-IS-MISSING [WHAT-TO-DO]...: ends the script with that status.
+cannot() {
+    end_with "$cannot_run" "$@"
+}
+
+end_with() { # STATUS WHAT-WAS-WRONG [WHAT-TO-DO]...
+    local status=$1
+    say "error: $2"
+    shift 2
     [[ $# -eq 0 ]] || printf '  %s\n' "$@" >&2
-    exit 1
+    exit "$status"
 }
 
 # retry COMMAND...: up to three times, for downloads.
