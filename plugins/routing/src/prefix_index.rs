@@ -21,6 +21,9 @@ use told::{Told, ToldPrompt};
 /// A block used again becomes younger once that gains so much of the capacity: the cache is a sixteenth less exact.
 const YOUNG_SHARE: u32 = 16;
 
+/// The part of a rank's room whose blocks it surely holds.
+const SURE_SHARE: u32 = 8;
+
 /// Blocks that other workers told of, and nobody has asked for, as a part of those in the table: 16 bytes each.
 const TOLD_SHARE: usize = 2;
 
@@ -120,6 +123,19 @@ impl PrefixIndex {
     pub fn lose(&mut self, rank: RankId, chain_hash: u64) {
         self.slots.take_from(chain_hash, rank.0);
         self.told.lose(rank.0, chain_hash);
+    }
+
+    /// Whether `rank` holds this block and is far from dropping it: it is in the eighth of its room that goes last.
+    ///
+    /// Running requests and their answers take room of which the index does not know. In a replay with prefill and decode apart
+    /// one of sixteen prompts that a decode rank was believed to hold was gone, but none whose end was in that eighth.
+    #[must_use]
+    pub fn holds_surely(&self, rank: RankId, chain_hash: u64) -> bool {
+        let clock = self.clocks.get(rank.index()).copied().unwrap_or_default();
+        let touched = self.touched(rank, chain_hash);
+        touched.is_some_and(|touched| {
+            clock.inserted.wrapping_sub(touched) <= clock.capacity / SURE_SHARE
+        })
     }
 
     /// Blocks that `rank` was sent in all, wrapping.

@@ -68,7 +68,7 @@ impl Pool {
         let all_reported = admitted.iter().all(|d| d.foreign.is_some());
         let price = |d: &&RankView| {
             let work = self.work(prompt, d.rank, self.load_of(d, all_reported));
-            let (cost, offer) = self.cost(d, &work, prompt.is_some(), offers);
+            let (cost, offer) = self.cost(d, &work, prompt, offers);
             d.priced(cost, offer)
         };
         admitted.iter().map(price).collect()
@@ -80,6 +80,13 @@ impl Pool {
             true => self.with_others(rank),
             false => rank.load,
         }
+    }
+
+    /// Whether what a rank is believed to hold of the prompt at hand is there. If it were not, a decode rank would prefill all.
+    fn surely_holds(&self, rank: RankId, prompt: Option<&Prompt>) -> bool {
+        let last = self.depth(rank).checked_sub(1);
+        let block = last.and_then(|last| prompt?.blocks.get(last));
+        block.is_none_or(|block| self.index.holds_surely(rank, block.chain_hash))
     }
 
     /// What a rank has and would get.
@@ -105,11 +112,11 @@ impl Pool {
         &self,
         rank: &RankView,
         work: &Work,
-        has_prompt: bool,
+        prompt: Option<&Prompt>,
         offers: &[Offer],
     ) -> (Cost, Option<usize>) {
         let weights = self.config.weights();
-        if rank.role != Role::Decode || !has_prompt {
+        if rank.role != Role::Decode || prompt.is_none() {
             return (weights.cost(work), None);
         }
         let local = weights.local_cost(work);
@@ -118,7 +125,8 @@ impl Pool {
             return (local, None);
         };
         let remote = weights.remote_cost(work).plus(&offer.cost);
-        let is_little = work.uncached_tokens <= self.config.local_prefill_tokens();
+        let is_little = work.uncached_tokens <= self.config.local_prefill_tokens()
+            && self.surely_holds(rank.rank, prompt);
         if is_little && local.total_seconds() <= remote.total_seconds() {
             (local, None)
         } else {

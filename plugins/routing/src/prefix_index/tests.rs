@@ -508,6 +508,18 @@ fn blocks_that_were_lost_for_want_of_room_are_known_until_as_much_again_has_come
 }
 
 #[test]
+fn what_was_used_within_an_eighth_of_the_room_is_surely_held() {
+    let mut index = index(80);
+    insert(&mut index, A, &[1, 2]);
+    assert!(index.holds_surely(A, 2) && !index.holds_surely(B, 2));
+    insert(&mut index, A, &[10, 11, 12, 13, 14, 15, 16, 17]);
+    assert!(index.holds_surely(A, 1) && !index.holds_surely(A, 3));
+    insert(&mut index, A, &[20, 21, 22]);
+    assert!(!index.holds_surely(A, 1));
+    assert_eq!(depths(&mut index, &[1, 2]), [2, 0], "held, but not surely");
+}
+
+#[test]
 fn of_a_rank_that_was_forgotten_no_age_is_known() {
     let mut index = index(10);
     insert(&mut index, A, &[1, 2]);

@@ -150,6 +150,26 @@ fn a_decode_rank_with_little_left_to_prefill_does_it_itself() {
 }
 
 #[test]
+fn a_decode_rank_that_may_have_dropped_the_prompt_leaves_it_to_others() {
+    let mut pool = apart();
+    let first = picked(&mut pool, "alice", 400);
+    let (decodes, decoded) = (first.ranks[0], first.charge.rank());
+    end(&mut pool, first);
+    // An eighth of 500,000 tokens is 3,906 blocks of 16.
+    let mut names = (0..).map(|number| format!("guest {number}"));
+    let mut sent = 0;
+    while sent < 4_000 {
+        let pick = picked(&mut pool, &names.next().unwrap(), 1000);
+        sent += if pick.ranks[0] == decodes { 1000 } else { 0 };
+        end(&mut pool, pick);
+    }
+    pool.look_up(Some(&prompt("alice", 416)));
+    assert_eq!(pool.depth(decoded), 400, "believed to be there");
+    let next = picked(&mut pool, "alice", 416);
+    assert!(next.plan.leg().is_some(), "{next:?}");
+}
+
+#[test]
 fn a_decode_rank_where_many_run_leaves_the_same_prefill_to_others() {
     let mut pool = apart();
     let first = picked(&mut pool, "alice", 400);
