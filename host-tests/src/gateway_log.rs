@@ -22,6 +22,9 @@ pub(crate) const ATTEMPTS_FILE: &str = "attempts.log";
 const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// Envoy's flag of a request for which the cluster had no endpoint.
+const NO_ENDPOINT: &str = "UH";
+
 /// A request, as Envoy logged it at its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedRequest {
@@ -52,8 +55,27 @@ pub struct LoggedAttempt {
     pub flags: String,
     /// The rank; none when there was none to try.
     pub rank: Option<SocketAddr>,
+    /// The rank that was to prefill for it, where that is apart.
+    pub prefiller: Option<SocketAddr>,
     /// When it began.
     pub started: SystemTime,
+}
+
+impl LoggedRequest {
+    /// Attempts of which Envoy writes a line: it counts one for which the cluster had no endpoint, and writes none.
+    fn attempts_logged(&self) -> u64 {
+        let has_none = self.flags.split(',').any(|flag| flag == NO_ENDPOINT);
+        self.attempts.saturating_sub(u64::from(has_none))
+    }
+}
+
+impl LoggedAttempt {
+    /// Whether one of these ranks was to answer, or to prefill for the one that was.
+    #[must_use]
+    pub fn is_for(&self, ranks: &[SocketAddr]) -> bool {
+        let mut parts = [self.rank, self.prefiller].into_iter().flatten();
+        parts.any(|rank| ranks.contains(&rank))
+    }
 }
 
 /// The logs of one Envoy; they go away when this is dropped.
@@ -117,7 +139,7 @@ impl GatewayLog {
         let end = Instant::now() + PATIENCE;
         loop {
             let (logged, attempts) = (self.requests()?, self.attempts()?.len() as u64);
-            let made: u64 = logged.iter().map(|request| request.attempts).sum();
+            let made: u64 = logged.iter().map(LoggedRequest::attempts_logged).sum();
             if logged.len() >= requests && attempts >= made {
                 return Ok(());
             }
@@ -150,6 +172,7 @@ struct AttemptLine {
     status: Option<u16>,
     flags: Option<String>,
     rank: Option<String>,
+    prefiller: Option<String>,
     started: String,
 }
 
@@ -187,6 +210,7 @@ impl AttemptLine {
             status: self.status.unwrap_or(0),
             flags: self.flags.unwrap_or_default(),
             rank: self.rank.and_then(|rank| rank.parse().ok()),
+            prefiller: self.prefiller.and_then(|rank| rank.parse().ok()),
             started: UNIX_EPOCH + Duration::from_secs_f64(seconds),
         }))
     }
@@ -226,7 +250,7 @@ mod tests {
         let line = r#"{"number":"7","status":503,"flags":"UF","details":"x","rank":"127.0.0.1:8000","attempts":3}"#;
         let log = log(
             &format!("{line}\n{{\"number\":null,\"status\":200}}\n{{\"num"),
-            "{\"number\":\"7\",\"rank\":null,\"started\":\"12.250000\"}\n",
+            "{\"number\":\"7\",\"rank\":null,\"prefiller\":\"127.0.0.1:8001\",\"started\":\"12.250000\"}\n",
         );
         let requests = log.requests().unwrap();
         assert_eq!(requests.len(), 1);
@@ -238,6 +262,15 @@ mod tests {
             UNIX_EPOCH + Duration::from_millis(12_250)
         );
         assert_eq!((attempts[0].rank, attempts[0].status), (None, 0));
+        assert_eq!(attempts[0].prefiller, "127.0.0.1:8001".parse().ok());
+    }
+
+    #[tokio::test]
+    async fn no_line_is_awaited_of_an_attempt_without_an_endpoint() {
+        let line = r#"{"number":"7","status":503,"flags":"UF,UH","details":"x","attempts":2}"#;
+        let attempt = "{\"number\":\"7\",\"rank\":null,\"started\":\"12.250000\"}\n";
+        let log = log(&format!("{line}\n"), attempt);
+        assert!(log.wait_for(1).await.is_ok());
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! Simulated ranks as processes of their own: they can be killed, stopped and started again as real ones.
 
+use std::iter::Sum;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
 use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::reply::send;
 use crate::repository;
-use crate::sim::Fault;
+use crate::sim::{Fault, Role, SidecarVersion};
 
 /// What the program says when it is up, in front of the address of its switches.
 const SWITCHES: &str = "switches on http://";
@@ -27,6 +30,25 @@ pub struct RankProcessConfig {
     pub ranks: u16,
     /// How many times as slow as the measured GPU.
     pub slowness: f64,
+    /// What its ranks are for; decode ranks stand behind a sidecar.
+    pub role: Role,
+    /// The sidecar before each decode rank.
+    pub sidecar: SidecarVersion,
+}
+
+/// What ranks say of the prefill legs that they had a part in, and of requests that should have come as a leg.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegReport {
+    /// Of prefill ranks: requests for an answer, which no sidecar sent. There must never be one.
+    pub direct_requests: u64,
+    /// Of prefill ranks: legs that came. Of decode ranks: legs that their sidecars sent.
+    pub prefill_legs: u64,
+    /// Of decode ranks: prompts that came without a prefill rank.
+    pub decode_only: u64,
+    /// Of decode ranks: legs that got an error or no answer.
+    pub legs_failed: u64,
+    /// Those of them whose prompt the decode rank then prefilled itself.
+    pub legs_fallen_back: u64,
 }
 
 /// A running process of ranks; it is killed when this is dropped, also by a panic.
@@ -35,6 +57,9 @@ pub struct RankProcess {
     config: RankProcessConfig,
     process: Child,
     switches: SocketAddr,
+    // Of the processes before this one, and of this one when it was last asked.
+    earlier: LegReport,
+    noted: LegReport,
     // Held open: a process that may still write to it must not die of that.
     _output: BufReader<ChildStdout>,
 }
@@ -59,6 +84,8 @@ impl RankProcess {
             config,
             process,
             switches,
+            earlier: LegReport::default(),
+            noted: LegReport::default(),
             _output: output,
         })
     }
@@ -67,6 +94,26 @@ impl RankProcess {
     #[must_use]
     pub fn ranks(&self) -> Vec<SocketAddr> {
         self.config.addresses().collect()
+    }
+
+    /// What they are for.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.config.role
+    }
+
+    /// What its ranks say of prefill legs, since the first start. A process that is gone says what it said when it was last
+    /// asked: ask before it is killed.
+    ///
+    /// # Errors
+    /// When the process is there and does not answer.
+    pub async fn legs(&mut self) -> Result<LegReport> {
+        if self.process.id().is_some() {
+            let reply = send(self.switches, Method::GET, "/ranks", &[], "").await?;
+            let ranks: Vec<LegReport> = serde_json::from_slice(&reply.body)?;
+            self.noted = ranks.into_iter().sum();
+        }
+        Ok([self.earlier, self.noted].into_iter().sum())
     }
 
     /// Kills it as `kill -9` does, without waiting.
@@ -107,7 +154,9 @@ impl RankProcess {
     /// As [`start`](Self::start).
     pub async fn restart(&mut self) -> Result<()> {
         self.kill().await?;
+        let earlier = [self.earlier, self.noted].into_iter().sum();
         *self = Self::start(self.config.clone()).await?;
+        self.earlier = earlier;
         Ok(())
     }
 
@@ -130,6 +179,18 @@ impl RankProcess {
     }
 }
 
+impl Sum for LegReport {
+    fn sum<I: Iterator<Item = Self>>(reports: I) -> Self {
+        reports.fold(Self::default(), |sum, report| Self {
+            direct_requests: sum.direct_requests + report.direct_requests,
+            prefill_legs: sum.prefill_legs + report.prefill_legs,
+            decode_only: sum.decode_only + report.decode_only,
+            legs_failed: sum.legs_failed + report.legs_failed,
+            legs_fallen_back: sum.legs_fallen_back + report.legs_fallen_back,
+        })
+    }
+}
+
 async fn spawn(config: &RankProcessConfig) -> Result<(Child, SocketAddr, BufReader<ChildStdout>)> {
     let mut command = Command::new(repository::program("simulated-ranks")?);
     command
@@ -137,6 +198,8 @@ async fn spawn(config: &RankProcessConfig) -> Result<(Child, SocketAddr, BufRead
         .args(["--base-port", &config.base_port.to_string()])
         .args(["--ranks-per-pod", &config.ranks.to_string()])
         .args(["--slowness", &config.slowness.to_string()])
+        .args(["--role", &option(config.role)])
+        .args(["--sidecar-version", &option(config.sidecar)])
         .args(["--control", &format!("{}:0", config.pod)])
         .arg("--with-parent")
         .stdout(Stdio::piped())
@@ -151,4 +214,10 @@ async fn spawn(config: &RankProcessConfig) -> Result<(Child, SocketAddr, BufRead
     };
     let switches = switches.parse().context("no address of the switches")?;
     Ok((process, switches, output))
+}
+
+/// A value as the program's command line takes it.
+fn option(value: impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_string())
 }

@@ -1,34 +1,36 @@
 //! `chaos` itself, for a moment, and that only its module can be made to trap.
 
+use std::process::Output;
+
 use anyhow::{Context, Result};
-use host_tests::chaos::case::TRAP_HEADER;
+use host_tests::chaos::blow::TRAP_HEADER;
 use host_tests::repository;
 use routing::DESTINATION_HEADER;
 use serde_json::Value;
 use tokio::process::Command;
 
-#[tokio::test]
-async fn a_short_run_loses_nothing_and_writes_its_figures() -> Result<()> {
+/// Runs it for a moment, and gives its end and its figures.
+async fn run(arguments: &[&str]) -> Result<(Output, Value)> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("summary.json");
     let mut chaos = Command::new(env!("CARGO_BIN_EXE_chaos"));
     chaos
-        .args(["--case", "kill-group", "--case", "fail-fast503"])
-        .args([
-            "--seconds",
-            "5",
-            "--rate",
-            "30",
-            "--workers",
-            "2",
-            "--summary",
-        ])
+        .args(["--seconds", "5", "--rate", "30", "--workers", "2"])
+        .args(arguments)
+        .arg("--summary")
         .arg(&path)
         .kill_on_drop(true);
     let output = chaos.output().await?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    let summary: Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+    let said = format!("{output:?}");
+    let summary = std::fs::read_to_string(path).context(said)?;
+    Ok((output, serde_json::from_str(&summary)?))
+}
+
+#[tokio::test]
+async fn a_short_run_loses_nothing_and_writes_its_figures() -> Result<()> {
+    let cases = ["--case", "kill-group", "--case", "fail-fast503"];
+    let (output, summary) = run(&cases).await?;
+    assert!(output.status.success(), "{output:?}");
     for (place, ranks) in [(0, 16), (1, 1)] {
         let case = &summary["cases"][place];
         assert_eq!(case["lost"], 0, "{case}");
@@ -39,6 +41,46 @@ async fn a_short_run_loses_nothing_and_writes_its_figures() -> Result<()> {
     let group = &summary["cases"][0];
     assert!(count(&group["victims"]["attempts"])? > 0, "{group}");
     assert!(count(&group["retried"])? > 0, "{group}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn apart_no_request_goes_to_ranks_that_prefill_nor_is_lost_with_a_pod_of_each_role()
+-> Result<()> {
+    for sidecar in ["v0.8", "v0.9"] {
+        let apart = ["--disaggregated", "--sidecar", sidecar];
+        let (output, summary) = run(&[&apart[..], &["--case", "kill-pod"]].concat()).await?;
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(summary["sidecar"], sidecar);
+        let case = &summary["cases"][0];
+        assert_eq!(case["victims"]["ranks"], 16, "{case}");
+        assert_eq!(case["lost"], 0, "{case}");
+        for account in ["reached", "sent", "named"] {
+            assert_eq!(case["prefill"][account], 0, "{account} in {case}");
+        }
+        assert!(count(&case["prefill"]["legs"])? > 10, "{case}");
+        assert!(count(&case["outcomes"]["complete"])? > 50, "{case}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn apart_a_run_fails_when_ranks_that_prefill_are_destinations() -> Result<()> {
+    let mistaken = [
+        "--disaggregated",
+        "--roles",
+        "nothing",
+        "--case",
+        "kill-rank",
+    ];
+    let (output, summary) = run(&mistaken).await?;
+    assert!(!output.status.success(), "{output:?}");
+    let case = &summary["cases"][0];
+    for account in ["reached", "sent", "named"] {
+        assert!(count(&case["prefill"][account])? > 0, "{account} in {case}");
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("destinations of requests"), "{said}");
     Ok(())
 }
 

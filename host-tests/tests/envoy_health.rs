@@ -15,7 +15,7 @@ use host_tests::outcome::Outcome;
 use host_tests::pod_addresses;
 use host_tests::rank_process::{RankProcess, RankProcessConfig};
 use host_tests::scene::Scene;
-use host_tests::sim::{Fault, RankHandle};
+use host_tests::sim::{Fault, RankHandle, Role, SidecarVersion};
 use host_tests::traffic::{Traffic, ask, lost, share};
 use serde_json::json;
 
@@ -49,6 +49,8 @@ impl Stage {
                 base_port: 8000,
                 ranks,
                 slowness: 1.0,
+                role: Role::Both,
+                sidecar: SidecarVersion::default(),
             };
             processes.push(RankProcess::start(config).await?);
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use host_tests::bootstrap::Bootstrap;
 use host_tests::caller::{Call, Caller};
-use host_tests::chaos::case::TRAP_HEADER;
+use host_tests::chaos::blow::TRAP_HEADER;
 use host_tests::connection::{Connection, Protocol};
 use host_tests::each_envoy;
 use host_tests::envoy::Envoy;

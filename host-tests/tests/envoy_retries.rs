@@ -16,7 +16,7 @@ use host_tests::prompt_text::{ChatRequest, chat_request};
 use host_tests::rank_process::{RankProcess, RankProcessConfig};
 use host_tests::reply::Reply;
 use host_tests::scene::{ECHO, Scene};
-use host_tests::sim::{Fault, RankHandle};
+use host_tests::sim::{Fault, RankHandle, Role, SidecarVersion};
 use host_tests::trace::TraceRequest;
 use host_tests::upload;
 use hyper::Method;
@@ -235,7 +235,7 @@ each_envoy! {
     async fn requests_of_a_rank_killed_a_moment_ago_are_all_answered(version: &str) -> Result<()> {
         let mut processes = Vec::new();
         for pod in pod_addresses::unused(2) {
-            let config = RankProcessConfig { pod, base_port: 8000, ranks: 1, slowness: 1.0 };
+            let config = RankProcessConfig { pod, base_port: 8000, ranks: 1, slowness: 1.0, role: Role::Both, sidecar: SidecarVersion::default() };
             processes.push(RankProcess::start(config).await?);
         }
         let ranks: Vec<SocketAddr> = processes.iter().flat_map(RankProcess::ranks).collect();

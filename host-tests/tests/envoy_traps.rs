@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use host_tests::bootstrap::Bootstrap;
-use host_tests::chaos::case::TRAP_HEADER;
+use host_tests::chaos::blow::TRAP_HEADER;
 use host_tests::connection::{Connection, Protocol};
 use host_tests::conversation::{posted, rank_of, turns};
 use host_tests::each_envoy;

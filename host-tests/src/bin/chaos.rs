@@ -6,17 +6,21 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use host_tests::chaos::case::Case;
+use host_tests::chaos::layout::{Disaggregation, RolesFrom};
 use host_tests::chaos::load;
 use host_tests::chaos::report::{CaseReport, ChaosSummary};
 use host_tests::chaos::stage::{Stage, StageConfig};
 use host_tests::replay::Progress;
 use host_tests::repository;
+use host_tests::sim::SidecarVersion;
 use tokio::time::sleep;
 
 /// From the top of the repository.
 const SUMMARY: &str = "target/chaos/summary.json";
+/// The same where prefill and decode are apart; its name ends with the version of the sidecars.
+const SUMMARY_APART: &str = "target/chaos/disaggregated";
 /// Traffic before something goes wrong: long enough that ranks hold prefixes and streams are under way.
 const BEFORE: Duration = Duration::from_secs(2);
 
@@ -46,12 +50,26 @@ struct Arguments {
     /// The picker finds its ranks in the gateway's own clusters, instead of in a list.
     #[arg(long)]
     discover: bool,
+    /// Prefill and decode apart: pods of ranks that prefill, and pods of ranks that decode behind sidecars. Cases hit ranks of
+    /// both roles. The run also fails when a request went straight to a rank that only prefills. The picker finds its ranks in
+    /// the gateway's own clusters, where they get their roles.
+    #[arg(long)]
+    disaggregated: bool,
+    /// The sidecar before each decode rank: v0.8 has the decode rank prefill when a prefill leg fails, v0.9 passes the error
+    /// on.
+    #[arg(long, value_enum, default_value_t = SidecarVersion::V0_9, requires = "disaggregated")]
+    sidecar: SidecarVersion,
+    /// How the gateway learns that a rank only prefills. With nothing but the names of workloads it is in the pool, where Envoy
+    /// itself may pick it when the module does not.
+    #[arg(long, value_enum, default_value_t, requires = "disaggregated")]
+    roles: RolesFrom,
     /// A module built with the feature `trap`; without one the case `trap` is left out.
     #[arg(long)]
     trap_module: Option<PathBuf>,
-    /// Where to write the figures.
-    #[arg(long, default_value = SUMMARY)]
-    summary: PathBuf,
+    /// Where to write the figures; target/chaos/summary.json unless given, or with --disaggregated
+    /// target/chaos/disaggregated-<sidecar>.json.
+    #[arg(long)]
+    summary: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -66,6 +84,7 @@ async fn main() -> Result<()> {
 async fn run(arguments: &Arguments) -> Result<()> {
     let mut summary = ChaosSummary {
         envoy: arguments.envoy.clone(),
+        sidecar: arguments.disaggregated.then(|| name(arguments.sidecar)),
         cases: Vec::new(),
     };
     for case in cases(arguments) {
@@ -76,25 +95,40 @@ async fn run(arguments: &Arguments) -> Result<()> {
         summary.cases.push(report);
     }
     print!("\n{}", summary.table());
-    write_summary(&arguments.summary, &summary)?;
-    let ill: Vec<&str> = summary
-        .cases
-        .iter()
-        .filter(|report| !report.is_well())
-        .map(|report| report.case.as_str())
-        .collect();
+    write_summary(&summary_path(arguments), &summary)?;
+    let faults = summary.cases.iter().flat_map(|report| {
+        let faults = report.faults().into_iter();
+        faults.map(|fault| format!("{}: {fault}", report.case))
+    });
+    let faults: Vec<String> = faults.collect();
     ensure!(
-        ill.is_empty(),
-        "requests were lost or answered wrongly in: {}",
-        ill.join(", ")
+        faults.is_empty(),
+        "not as it must be:\n{}",
+        faults.join("\n")
     );
     Ok(())
+}
+
+fn name(sidecar: SidecarVersion) -> String {
+    let value = sidecar.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_string())
+}
+
+fn summary_path(arguments: &Arguments) -> PathBuf {
+    match (&arguments.summary, arguments.disaggregated) {
+        (Some(path), _) => path.clone(),
+        (None, false) => PathBuf::from(SUMMARY),
+        (None, true) => format!("{SUMMARY_APART}-{}.json", name(arguments.sidecar)).into(),
+    }
 }
 
 fn cases(arguments: &Arguments) -> Vec<Case> {
     let can_run = |case: &Case| *case != Case::Trap || arguments.trap_module.is_some();
     match arguments.cases.as_slice() {
-        [] => Case::all().iter().copied().filter(can_run).collect(),
+        [] => Case::all(arguments.disaggregated)
+            .into_iter()
+            .filter(can_run)
+            .collect(),
         chosen => chosen.to_vec(),
     }
 }
@@ -119,7 +153,7 @@ async fn run_case(arguments: &Arguments, case: Case) -> Result<CaseReport> {
     let mut calls = load.await??;
     report.abort();
     calls.append(&mut blow.calls);
-    CaseReport::of(case, &stage, &calls, &blow).await
+    CaseReport::of(case, &mut stage, &calls, &blow).await
 }
 
 fn stage_config(arguments: &Arguments) -> StageConfig {
@@ -128,6 +162,10 @@ fn stage_config(arguments: &Arguments) -> StageConfig {
         workers: arguments.workers,
         slowness: arguments.slowness,
         discovers: arguments.discover,
+        apart: arguments.disaggregated.then_some(Disaggregation {
+            sidecar: arguments.sidecar,
+            roles: arguments.roles,
+        }),
         module: None,
         picker: Vec::new(),
     }

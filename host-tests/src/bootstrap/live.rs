@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::pools::become_eds;
 use super::{Bootstrap, CLUSTER, CLUSTERS, CONNECTION_MANAGER, LISTENER};
-use crate::config_files::ConfigFiles;
+use crate::config_files::{ConfigFiles, endpoints_of};
 use crate::pool_endpoint::PoolEndpoint;
 
 const PICKER: &str = "picker";
@@ -24,6 +24,22 @@ impl Bootstrap {
         files.write_endpoints(endpoints)?;
         let pool = self.0.pointer_mut(CLUSTER).context("no cluster")?;
         become_eds(pool, &files.source("endpoints"));
+        Ok(self.with_node())
+    }
+
+    /// Takes the endpoints of another cluster of the bootstrap from a file, at first these.
+    ///
+    /// # Errors
+    /// When there is no such cluster or the file cannot be written.
+    pub fn live_endpoints_of(
+        mut self,
+        name: &str,
+        files: &ConfigFiles,
+        endpoints: &[PoolEndpoint],
+    ) -> Result<Self> {
+        files.write_endpoints_of(name, endpoints)?;
+        let cluster = self.cluster(name).context("no cluster")?;
+        become_eds(cluster, &files.source(&endpoints_of(name)));
         Ok(self.with_node())
     }
 

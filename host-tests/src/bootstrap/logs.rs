@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use routing::DESTINATION_HEADER;
+use routing::{DESTINATION_HEADER, PREFILLER_HEADER};
 use serde_json::{Value, json};
 
 use super::Bootstrap;
@@ -21,7 +21,7 @@ impl Bootstrap {
         });
         let attempts = json!({
             "number": number, "status": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%", "rank": "%UPSTREAM_HOST%",
-            "started": "%START_TIME(%s.%6f)%",
+            "prefiller": format!("%REQ({PREFILLER_HEADER})%"), "started": "%START_TIME(%s.%6f)%",
         });
         let manager = self.connection_manager();
         manager["access_log"] = file(&folder.join(REQUESTS_FILE), &requests);

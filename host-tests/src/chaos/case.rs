@@ -2,44 +2,32 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
-use serde_json::{Value, json};
-use tokio::task::JoinSet;
-use tokio::time::sleep;
+use serde_json::json;
 
-use super::load::question;
+use super::blow::{self, Blow, WHILE};
 use super::stage::{Stage, StageConfig};
-use crate::caller::Call;
 use crate::rank_process::RankProcess;
-use crate::sim::Fault;
-use crate::trace::{BLOCK_TOKENS, TraceRequest};
+use crate::sim::Role;
 
-/// How long a rank hangs, is away or is out of the pool: long enough for a gateway that does not notice to show it.
-const WHILE: Duration = Duration::from_secs(4);
-/// Between two of several changes: each is in force for a moment before the next.
-const BETWEEN: Duration = Duration::from_secs(1);
-const RELOADS: u32 = 4;
-const TRAPS: u64 = 2;
-/// More than workers, so that each is likely to hold some when it traps.
-const HELD_UPLOADS: u64 = 12;
-/// Ends the VM of a module that was built with the feature `trap`.
-pub const TRAP_HEADER: &str = "x-rank-router-trap";
-/// Numbers of requests that are no part of the load.
-const HELD_NUMBERS: u64 = 1_000_000;
-const TRAP_NUMBERS: u64 = 2_000_000;
-
-/// One thing that goes wrong under traffic.
+/// One thing that goes wrong under traffic; where prefill and decode are apart, to ranks of both roles at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Case {
     /// `kill -9` of one rank.
     KillRank,
     /// `kill -9` of a pod of eight ranks.
     KillPod,
-    /// `kill -9` of two pods of eight ranks at once, as a group of a LeaderWorkerSet dies.
+    /// `kill -9` of two pods of eight ranks at once, as a group of a LeaderWorkerSet dies; where they are apart, of two that
+    /// prefill.
     KillGroup,
+    /// The same of two pods that decode; only where they are apart.
+    KillDecodeGroup,
+    /// Every rank that prefills is killed, and started again some seconds later; only where they are apart.
+    KillPrefill,
+    /// Every rank that decodes is killed, and started again some seconds later: nobody can answer; only where they are apart.
+    KillDecode,
     /// A rank is stopped by a signal for some seconds and then goes on.
     HangRank,
     /// A rank is killed and started again on the same address some seconds later.
@@ -50,30 +38,25 @@ pub enum Case {
     FailFast500,
     /// A pod leaves the pool for some seconds and comes back, by the endpoints that Envoy is told.
     Endpoints,
+    /// Every rank that decodes leaves the pool for some seconds: nobody can answer; only where they are apart.
+    EmptyPool,
     /// The listener with both filters is replaced several times.
     Reload,
     /// The module traps while streams are held.
     Trap,
 }
 
-/// What was done.
-#[derive(Debug)]
-pub struct Blow {
-    /// When.
-    pub at: SystemTime,
-    /// When it was over, if it was.
-    pub until: Option<SystemTime>,
-    /// The ranks that it hit.
-    pub victims: Vec<SocketAddr>,
-    /// Requests beside the load.
-    pub calls: Vec<Call>,
-}
-
 impl Case {
-    /// All of them.
+    /// All that can go wrong where prefill and decode are apart, or where they are not.
     #[must_use]
-    pub fn all() -> &'static [Self] {
-        Self::value_variants()
+    pub fn all(is_apart: bool) -> Vec<Self> {
+        let all = Self::value_variants().iter().copied();
+        all.filter(|case| is_apart || !case.needs_roles()).collect()
+    }
+
+    fn needs_roles(self) -> bool {
+        use Case::{EmptyPool, KillDecode, KillDecodeGroup, KillPrefill};
+        [KillDecodeGroup, KillPrefill, KillDecode, EmptyPool].contains(&self)
     }
 
     /// As on the command line.
@@ -86,8 +69,10 @@ impl Case {
     /// The stage that this case needs; a trap needs a module that can.
     ///
     /// # Errors
-    /// When there is no such module.
+    /// When there is no such module, or the case needs ranks of a role that there are not.
     pub fn stage(self, config: &StageConfig, trap_module: Option<&Path>) -> Result<StageConfig> {
+        let has_its_ranks = config.apart.is_some() || !self.needs_roles();
+        ensure!(has_its_ranks, "only with --disaggregated");
         let mut config = config.clone();
         if self == Self::Trap {
             let module = trap_module.context("no module that traps: see --trap-module")?;
@@ -107,146 +92,42 @@ impl Case {
     pub async fn strike(self, stage: &mut Stage) -> Result<Blow> {
         stage.sort_by_traffic()?;
         match self {
-            Self::KillRank => kill(vec![stage.lone_rank()?]).await,
-            Self::KillPod => kill(stage.pods().take(1).collect()).await,
-            Self::KillGroup => kill(stage.pods().take(2).collect()).await,
-            Self::HangRank => hang(stage.lone_rank()?).await,
-            Self::RestartRank => restart(stage.lone_rank()?).await,
-            Self::FailFast503 => fail(stage.lone_rank()?, 503).await,
-            Self::FailFast500 => fail(stage.lone_rank()?, 500).await,
-            Self::Endpoints => leave_and_return(stage).await,
-            Self::Reload => reload(stage).await,
-            Self::Trap => trap(stage).await,
+            Self::KillRank => blow::kill(stage.lone_ranks()).await,
+            Self::KillPod => blow::kill(stage.pods()).await,
+            Self::KillGroup => {
+                let role = if stage.is_apart() {
+                    Role::Prefill
+                } else {
+                    Role::Both
+                };
+                blow::kill(stage.group(role)).await
+            }
+            Self::KillDecodeGroup => blow::kill(stage.group(Role::Decode)).await,
+            Self::KillPrefill => blow::restart(stage.all_of(Role::Prefill)).await,
+            Self::KillDecode => {
+                let blow = blow::restart(stage.all_of(Role::Decode)).await?;
+                Ok(blow.leaving_nobody())
+            }
+            Self::HangRank => blow::hang(stage.lone_ranks()).await,
+            Self::RestartRank => blow::restart(stage.lone_ranks()).await,
+            Self::FailFast503 => blow::fail(stage.lone_ranks(), 503).await,
+            Self::FailFast500 => blow::fail(stage.lone_ranks(), 500).await,
+            Self::Endpoints => {
+                let leaving = ranks_of(stage.pods());
+                blow::leave_and_return(stage, leaving).await
+            }
+            Self::EmptyPool => {
+                let leaving = ranks_of(stage.all_of(Role::Decode));
+                let blow = blow::leave_and_return(stage, leaving).await?;
+                Ok(blow.leaving_nobody())
+            }
+            Self::Reload => blow::reload(stage).await,
+            Self::Trap => blow::trap(stage).await,
         }
     }
 }
 
-impl Blow {
-    fn on(victims: Vec<SocketAddr>) -> Self {
-        Self {
-            at: SystemTime::now(),
-            until: None,
-            victims,
-            calls: Vec::new(),
-        }
-    }
-
-    fn over(self) -> Self {
-        Self {
-            until: Some(SystemTime::now()),
-            ..self
-        }
-    }
-}
-
-async fn kill(mut processes: Vec<&mut RankProcess>) -> Result<Blow> {
-    let blow = Blow::on(
-        processes
-            .iter()
-            .flat_map(|process| process.ranks())
-            .collect(),
-    );
-    // Signals first, then waiting: all die at once.
-    for process in &mut processes {
-        process.start_kill()?;
-    }
-    for process in processes {
-        process.kill().await?;
-    }
-    Ok(blow)
-}
-
-async fn hang(process: &RankProcess) -> Result<Blow> {
-    let blow = Blow::on(process.ranks());
-    process.stop()?;
-    sleep(WHILE).await;
-    process.go_on()?;
-    Ok(blow.over())
-}
-
-async fn restart(process: &mut RankProcess) -> Result<Blow> {
-    let blow = Blow::on(process.ranks());
-    process.kill().await?;
-    sleep(WHILE).await;
-    process.restart().await?;
-    Ok(blow.over())
-}
-
-async fn fail(process: &RankProcess, status: u16) -> Result<Blow> {
-    let blow = Blow::on(process.ranks());
-    for rank in process.ranks() {
-        process.set_fault(rank, Fault::Failing { status }).await?;
-    }
-    Ok(blow)
-}
-
-async fn leave_and_return(stage: &mut Stage) -> Result<Blow> {
-    let leaving = stage.pods().next().context("no pod")?.ranks();
-    let updates = stage.envoy.stat("cluster.pool.update_success").await?;
-    let blow = Blow::on(leaving.clone());
-    stage.write_endpoints(&leaving)?;
-    stage
-        .envoy
-        .wait_for_stat("cluster.pool.update_success", updates + 1)
-        .await?;
-    sleep(WHILE).await;
-    stage.write_endpoints(&[])?;
-    Ok(blow.over())
-}
-
-async fn reload(stage: &mut Stage) -> Result<Blow> {
-    let blow = Blow::on(Vec::new());
-    let updates = stage
-        .envoy
-        .stat("listener_manager.lds.update_success")
-        .await?;
-    for reload in 1..=RELOADS {
-        let other = Value::from(10 + reload);
-        let bootstrap = stage
-            .bootstrap
-            .clone()
-            .picker_field("inFlightCostMs", other);
-        stage.files.write_listener(&bootstrap)?;
-        stage
-            .envoy
-            .wait_for_stat(
-                "listener_manager.lds.update_success",
-                updates + u64::from(reload),
-            )
-            .await?;
-        sleep(BETWEEN).await;
-    }
-    Ok(blow.over())
-}
-
-async fn trap(stage: &mut Stage) -> Result<Blow> {
-    let caller = stage.caller();
-    let question = question(1, &request(), stage.model())?;
-    let mut held = JoinSet::new();
-    for number in HELD_NUMBERS..HELD_NUMBERS + HELD_UPLOADS {
-        // A client of its own: a connection of its own, on whichever worker.
-        let (caller, question) = (stage.caller(), question.clone());
-        held.spawn(async move { caller.call_slowly(number, &question, 2 * BETWEEN).await });
-    }
-    stage
-        .envoy
-        .wait_for_stat_at_least("wasmcustom.rank_router.requests_held", HELD_UPLOADS / 2)
-        .await?;
-    let mut blow = Blow::on(Vec::new());
-    for number in TRAP_NUMBERS..TRAP_NUMBERS + TRAPS {
-        blow.calls
-            .push(caller.call(number, &question, &[(TRAP_HEADER, "1")]).await);
-        sleep(BETWEEN).await;
-    }
-    blow.calls.extend(held.join_all().await);
-    Ok(blow.over())
-}
-
-fn request() -> TraceRequest {
-    TraceRequest {
-        at: Duration::ZERO,
-        input_tokens: 2 * BLOCK_TOKENS,
-        output_tokens: 20,
-        blocks: vec![0, u64::MAX],
-    }
+fn ranks_of(processes: Vec<&mut RankProcess>) -> Vec<SocketAddr> {
+    let ranks = processes.into_iter().map(|process| process.ranks());
+    ranks.flatten().collect()
 }

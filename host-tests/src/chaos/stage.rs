@@ -5,21 +5,20 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use anyhow::Result;
+use serde_json::Value;
 
+use super::layout::{self, Clusters, Disaggregation, PREFILL_CLUSTER};
 use crate::bootstrap::Bootstrap;
 use crate::caller::Caller;
 use crate::config_files::ConfigFiles;
 use crate::envoy::Envoy;
 use crate::gateway_log::GatewayLog;
-use crate::pod_addresses;
-use crate::pool_endpoint::PoolEndpoint;
-use crate::rank_process::{RankProcess, RankProcessConfig};
+use crate::rank_process::{LegReport, RankProcess};
+use crate::sim::Role;
 
-const PODS: u32 = 4;
-const RANKS_PER_POD: u16 = 8;
-const BASE_PORT: u16 = 8000;
+/// Pods of a group, which a LeaderWorkerSet starts and ends as one.
+const GROUP: usize = 2;
 /// As the program names it unless told otherwise.
 const MODEL: &str = "simulated";
 /// Longer than a rank hangs here, so that what waited for it is seen to come.
@@ -34,8 +33,11 @@ pub struct StageConfig {
     pub workers: u32,
     /// How many times as slow as the measured GPU the ranks are.
     pub slowness: f64,
-    /// Whether the picker finds its ranks in the gateway's own cluster, instead of in a list.
+    /// Whether the picker finds its ranks in the gateway's own cluster, instead of in a list. Where prefill and decode are
+    /// apart it always does: only so it learns roles.
     pub discovers: bool,
+    /// How prefill and decode are apart, if they are.
+    pub apart: Option<Disaggregation>,
     /// A module other than the one of this build.
     pub module: Option<PathBuf>,
     /// Fields of the picker's configuration.
@@ -53,35 +55,39 @@ pub struct Stage {
     pub files: ConfigFiles,
     /// What the listener's file was written from.
     pub bootstrap: Bootstrap,
-    /// Three pods in a process each, and the ranks of a fourth in a process each.
+    /// Some pods in a process each, and the ranks of one more in a process each; where prefill and decode are apart, of each
+    /// role.
     pub processes: Vec<RankProcess>,
+    config: StageConfig,
 }
 
 impl Stage {
-    /// Starts ranks and gateway.
+    /// Starts ranks and gateway; where prefill and decode are apart, waits until the module has found all ranks.
     ///
     /// # Errors
     /// When something does not start; the error says what.
     pub async fn start(config: &StageConfig) -> Result<Self> {
         let mut processes = Vec::new();
-        for process in layout(config.slowness) {
+        for process in layout::processes(config) {
             processes.push(RankProcess::start(process).await?);
         }
-        let ranks: Vec<SocketAddr> = processes.iter().flat_map(RankProcess::ranks).collect();
         let (files, log) = (ConfigFiles::new()?, GatewayLog::new()?);
-        let bootstrap = bootstrap(config, &ranks)?.logs(log.folder());
-        let live = bootstrap
-            .clone()
-            .live_endpoints(&files, &endpoints(&ranks))?
-            .live_cluster(&files)?
-            .live_listener(&files)?;
+        let clusters = Clusters::of(config, &processes, &[]);
+        let bootstrap = clusters.bootstrap(config)?.logs(log.folder());
+        let live = clusters.live(config, &bootstrap, &files)?;
         let envoy = Envoy::start_at_level(&config.version, config.workers, &live, "info").await?;
+        if config.apart.is_some() {
+            let ranks = u64::try_from(clusters.ranks())?;
+            envoy.wait_for_metric("ranks_listed", ranks).await?;
+            envoy.wait_for_metric("ranks_reported", ranks).await?;
+        }
         Ok(Self {
             envoy,
             log,
             files,
             bootstrap,
             processes,
+            config: config.clone(),
         })
     }
 
@@ -105,79 +111,89 @@ impl Stage {
         let attempts = self.log.attempts()?;
         let traffic = |process: &RankProcess| {
             let ranks = process.ranks();
-            let own = attempts.iter().filter_map(|attempt| attempt.rank);
-            Reverse(own.filter(|rank| ranks.contains(rank)).count())
+            let own = attempts.iter().filter(|attempt| attempt.is_for(&ranks));
+            Reverse(own.count())
         };
         self.processes.sort_by_key(traffic);
         Ok(())
     }
 
-    /// The pods that are a process each.
-    pub fn pods(&mut self) -> impl Iterator<Item = &mut RankProcess> {
+    /// A rank of each role that is a process.
+    pub fn lone_ranks(&mut self) -> Vec<&mut RankProcess> {
+        self.one_of_each_role(|process| process.ranks().len() == 1)
+    }
+
+    /// A pod of each role that is a process.
+    pub fn pods(&mut self) -> Vec<&mut RankProcess> {
+        self.one_of_each_role(|process| process.ranks().len() > 1)
+    }
+
+    /// A group of pods of this role.
+    pub fn group(&mut self, role: Role) -> Vec<&mut RankProcess> {
+        let of_role = self.all_of(role).into_iter();
+        let pods = of_role.filter(|process| process.ranks().len() > 1);
+        pods.take(GROUP).collect()
+    }
+
+    /// Everything of this role.
+    pub fn all_of(&mut self, role: Role) -> Vec<&mut RankProcess> {
         let processes = self.processes.iter_mut();
-        processes.filter(|process| process.ranks().len() > 1)
+        processes.filter(|process| process.role() == role).collect()
     }
 
-    /// A rank that is a process.
+    fn one_of_each_role(
+        &mut self,
+        is_wanted: impl Fn(&RankProcess) -> bool,
+    ) -> Vec<&mut RankProcess> {
+        let mut found: Vec<&mut RankProcess> = Vec::new();
+        for process in self.processes.iter_mut().filter(|one| is_wanted(one)) {
+            if found.iter().all(|other| other.role() != process.role()) {
+                found.push(process);
+            }
+        }
+        found
+    }
+
+    /// Whether prefill and decode are apart.
+    #[must_use]
+    pub fn is_apart(&self) -> bool {
+        self.config.apart.is_some()
+    }
+
+    /// What all processes of this role say of prefill legs.
     ///
     /// # Errors
-    /// When there is none.
-    pub fn lone_rank(&mut self) -> Result<&mut RankProcess> {
-        let mut processes = self.processes.iter_mut();
-        processes
-            .find(|process| process.ranks().len() == 1)
-            .context("no rank by itself")
+    /// When one that is there does not answer.
+    pub async fn legs(&mut self, role: Role) -> Result<LegReport> {
+        let mut reports = Vec::new();
+        for process in self.all_of(role) {
+            reports.push(process.legs().await?);
+        }
+        Ok(reports.into_iter().sum())
     }
 
-    /// Tells Envoy that the pool has all ranks but those of one pod, or all.
+    /// Tells Envoy that its clusters have all ranks but these, and waits until it has heard.
     ///
     /// # Errors
-    /// When the file cannot be written.
-    pub fn write_endpoints(&self, without: &[SocketAddr]) -> Result<()> {
-        let ranks = self.processes.iter().flat_map(RankProcess::ranks);
-        let kept: Vec<SocketAddr> = ranks.filter(|rank| !without.contains(rank)).collect();
-        self.files.write_endpoints(&endpoints(&kept))
+    /// When the files cannot be written, or Envoy does not read them.
+    pub async fn update_endpoints(&self, without: &[SocketAddr]) -> Result<()> {
+        let mut expected = Vec::new();
+        for cluster in self.live_clusters() {
+            let stat = format!("cluster.{cluster}.update_success");
+            let updates = self.envoy.stat(&stat).await?;
+            expected.push((stat, updates + 1));
+        }
+        Clusters::of(&self.config, &self.processes, without).write(&self.config, &self.files)?;
+        for (stat, updates) in expected {
+            self.envoy.wait_for_stat(&stat, updates).await?;
+        }
+        Ok(())
     }
-}
 
-fn layout(slowness: f64) -> Vec<RankProcessConfig> {
-    let mut pods = pod_addresses::unused(PODS);
-    let apart = pods.pop();
-    let process = |pod, base_port, ranks| RankProcessConfig {
-        pod,
-        base_port,
-        ranks,
-        slowness,
-    };
-    let whole = pods
-        .into_iter()
-        .map(|pod| process(pod, BASE_PORT, RANKS_PER_POD));
-    let ports = BASE_PORT..BASE_PORT + RANKS_PER_POD;
-    let single = apart
-        .into_iter()
-        .flat_map(|pod| ports.clone().map(move |port| process(pod, port, 1)));
-    whole.chain(single).collect()
-}
-
-fn bootstrap(config: &StageConfig, ranks: &[SocketAddr]) -> Result<Bootstrap> {
-    let mut bootstrap = Bootstrap::with_rank_router(ranks)?;
-    if config.discovers {
-        bootstrap = bootstrap
-            .picker_field("ranks", Value::Null)
-            .picker_field("clusters", json!(["pool*"]));
+    fn live_clusters(&self) -> &'static [&'static str] {
+        match self.config.has_prefill_cluster() {
+            true => &["pool", PREFILL_CLUSTER],
+            false => &["pool"],
+        }
     }
-    if let Some(module) = &config.module {
-        bootstrap = bootstrap.module(module);
-    }
-    for (field, value) in &config.picker {
-        bootstrap = bootstrap.picker_field(field, value.clone());
-    }
-    Ok(bootstrap)
-}
-
-fn endpoints(ranks: &[SocketAddr]) -> Vec<PoolEndpoint> {
-    let endpoints = ranks.iter().map(|rank| PoolEndpoint::at(*rank));
-    endpoints
-        .map(|endpoint| endpoint.of_workload("model-decode", "models"))
-        .collect()
 }

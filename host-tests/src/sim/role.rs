@@ -22,11 +22,11 @@ pub enum SidecarVersion {
     /// llm-d-routing-sidecar 0.8.0, of the wide-EP guide: unless the error is the client's (400 to 451), the decode rank
     /// prefills the prompt itself.
     #[default]
-    #[value(name = "v0.8")]
+    #[value(name = "v0.8", alias = "0.8")]
     V0_8,
     /// llm-d-router from 0.9.0 on: the client gets the prefill leg's error. Of an answer whose leg went well, the cached
     /// tokens are replaced by those of the prefill rank.
-    #[value(name = "v0.9")]
+    #[value(name = "v0.9", alias = "0.9")]
     V0_9,
 }
 
