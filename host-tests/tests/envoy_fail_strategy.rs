@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use host_tests::bootstrap::Bootstrap;
-use host_tests::chaos::case::TRAP_HEADER;
+use host_tests::chaos::blow::TRAP_HEADER;
 use host_tests::conversation::turns;
 use host_tests::each_envoy;
 use host_tests::envoy::Envoy;

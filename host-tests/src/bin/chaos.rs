@@ -67,7 +67,7 @@ struct Arguments {
     #[arg(long)]
     trap_module: Option<PathBuf>,
     /// Where to write the figures; target/chaos/summary.json unless given, or with --disaggregated
-    /// target/chaos/disaggregated-<sidecar>.json.
+    /// target/chaos/disaggregated-v0.9.json or -v0.8.json.
     #[arg(long)]
     summary: Option<PathBuf>,
 }
