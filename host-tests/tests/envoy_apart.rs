@@ -237,6 +237,24 @@ each_envoy! {
         stage.end().await
     }
 
+    /// A sidecar that is not there passes on no error of a prefill.
+    async fn ranks_that_prefill_are_not_charged_with_dead_decode_ranks(version: &str) -> Result<()> {
+        let stage = Stage::start(version, 2, 2, SidecarVersion::V0_9).await?;
+        for number in 1..12 {
+            stage.ask(number).await?;
+        }
+        for rank in stage.scene.decode.ranks() {
+            rank.set_fault(Fault::Dead).await;
+        }
+        for number in 100..140 {
+            let call = stage.ask(number).await?;
+            assert_ne!(call.outcome, Outcome::Complete, "{call:?}");
+        }
+        let without = stage.metric("prefill_legs_no_rank").await?;
+        assert_eq!(without, 0, "ranks that prefill went out");
+        stage.end().await
+    }
+
     /// A LeaderWorkerSet replaces a group at a time, all its pods at once. Answers that have begun are lost with their rank.
     async fn a_rolling_update_loses_no_request_that_could_be_sent_again(version: &str) -> Result<()> {
         for sidecar in SIDECARS {

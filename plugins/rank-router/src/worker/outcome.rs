@@ -25,6 +25,16 @@ pub(crate) struct Breakdown {
     pub(crate) address: Option<SocketAddr>,
 }
 
+/// Whom attempts may be charged to of which only Envoy knows how they failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Suspects {
+    /// The rank that was tried, or the one that was to prefill for it, whose error a sidecar passes on as its own.
+    Both,
+    /// The rank that was tried: the last attempt met no sidecar, so the others most likely met none either. While no decode
+    /// rank is left, no answer would clear those that prefill.
+    Tried,
+}
+
 impl Breakdown {
     fn failure(self) -> Option<Failure> {
         if self.flags & CONNECTION_FAILURE != 0 {
@@ -47,7 +57,7 @@ impl Worker {
         status: u16,
         now_ms: u64,
     ) {
-        self.move_to(picker, address, now_ms);
+        self.move_to(picker, address, Suspects::Both, now_ms);
         self.release_leg(picker);
         let suspect = self.suspect(picker, address);
         let Some(stream) = self.streams.get_mut(&picker) else {
@@ -98,7 +108,7 @@ impl Worker {
         };
         let address = breakdown.address;
         if let Some(address) = address {
-            self.move_to(picker, address, now_ms);
+            self.move_to(picker, address, Suspects::Tried, now_ms);
         }
         let Some(stream) = self.streams.get(&picker) else {
             return;
@@ -162,7 +172,7 @@ impl Worker {
     }
 
     /// The request is on this rank now, and the ranks named before it have failed.
-    fn move_to(&mut self, picker: u32, address: SocketAddr, now_ms: u64) {
+    fn move_to(&mut self, picker: u32, address: SocketAddr, suspects: Suspects, now_ms: u64) {
         let Some(stream) = self.streams.get(&picker) else {
             return;
         };
@@ -177,8 +187,11 @@ impl Worker {
             return;
         }
         let passed = place.unwrap_or(stream.named.len());
-        let failed: Vec<SocketAddr> = stream.named.drain(..passed).collect();
-        let failed = self.suspects(picker, failed);
+        let tried: Vec<SocketAddr> = stream.named.drain(..passed).collect();
+        let failed = match suspects {
+            Suspects::Both => self.suspects(picker, tried),
+            Suspects::Tried => tried,
+        };
         self.move_leg(picker, passed);
         let Some(stream) = self.streams.get_mut(&picker) else {
             return;
