@@ -87,9 +87,7 @@ impl ApartScene {
 
     async fn wait_until_found(&self) -> Result<()> {
         let ranks = self.prefill.ranks().len() + self.decode.ranks().len();
-        let ranks = u64::try_from(ranks)?;
-        self.envoy.wait_for_metric("ranks_listed", ranks).await?;
-        self.envoy.wait_for_metric("ranks_reported", ranks).await
+        self.envoy.wait_for_ranks(ranks).await
     }
 }
 

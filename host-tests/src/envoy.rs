@@ -123,6 +123,16 @@ impl Envoy {
             .await
     }
 
+    /// Waits until the module has found so many ranks and read the metrics of each.
+    ///
+    /// # Errors
+    /// As for a metric.
+    pub async fn wait_for_ranks(&self, ranks: usize) -> Result<()> {
+        let ranks = u64::try_from(ranks)?;
+        self.wait_for_metric("ranks_listed", ranks).await?;
+        self.wait_for_metric("ranks_reported", ranks).await
+    }
+
     /// Waits until a counter or gauge of Envoy has this value.
     ///
     /// # Errors

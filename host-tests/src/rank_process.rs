@@ -5,13 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::ValueEnum;
 use hyper::Method;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
+use crate::option_value::option_value;
 use crate::reply::send;
 use crate::repository;
 use crate::sim::{Fault, Role, SidecarVersion};
@@ -198,8 +198,8 @@ async fn spawn(config: &RankProcessConfig) -> Result<(Child, SocketAddr, BufRead
         .args(["--base-port", &config.base_port.to_string()])
         .args(["--ranks-per-pod", &config.ranks.to_string()])
         .args(["--slowness", &config.slowness.to_string()])
-        .args(["--role", &option(config.role)])
-        .args(["--sidecar-version", &option(config.sidecar)])
+        .args(["--role", &option_value(config.role)])
+        .args(["--sidecar-version", &option_value(config.sidecar)])
         .args(["--control", &format!("{}:0", config.pod)])
         .arg("--with-parent")
         .stdout(Stdio::piped())
@@ -214,10 +214,4 @@ async fn spawn(config: &RankProcessConfig) -> Result<(Child, SocketAddr, BufRead
     };
     let switches = switches.parse().context("no address of the switches")?;
     Ok((process, switches, output))
-}
-
-/// A value as the program's command line takes it.
-fn option(value: impl ValueEnum) -> String {
-    let value = value.to_possible_value();
-    value.map_or_else(String::new, |value| value.get_name().to_string())
 }

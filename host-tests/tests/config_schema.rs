@@ -1,6 +1,7 @@
 //! The published schema is made of the code, and says what the module says.
 
 use anyhow::{Context, Result, ensure};
+use host_tests::istio_manifest::IstioManifest;
 use host_tests::repository;
 use jsonschema::Validator;
 use routing::{FilterConfig, config_schema};
@@ -225,40 +226,18 @@ fn the_readme_says_what_numbers_are_accepted() -> Result<()> {
     Ok(())
 }
 
-/// `pluginConfig` of each WasmPlugin and TrafficExtension of a file.
-fn plugin_configs(manifest: &str) -> Result<Vec<Value>> {
-    let objects: Vec<Value> = serde_saphyr::from_multiple(manifest)?;
-    let configs = objects.iter().filter_map(|object| {
-        let spec = &object["spec"];
-        spec.get("pluginConfig")
-            .or(spec["wasm"].get("pluginConfig"))
-    });
-    Ok(configs.map(without_nulls).collect())
-}
-
-/// What is left of a configuration after a patch: null takes a field away.
-fn without_nulls(config: &Value) -> Value {
-    let fields = config.as_object().into_iter().flatten();
-    let left = fields.filter(|(_, value)| !value.is_null());
-    left.map(|(field, value)| (field.clone(), value.clone()))
-        .collect()
-}
-
 #[test]
 fn every_filter_of_the_istio_manifests_is_configured_rightly() -> Result<()> {
     let schema = validator()?;
     let mut filters = 0;
-    for folder in std::fs::read_dir(repository::root().join("manifests/istio"))? {
-        for file in std::fs::read_dir(folder?.path())? {
-            let path = file?.path();
-            let configs = plugin_configs(&std::fs::read_to_string(&path)?)
-                .with_context(|| path.display().to_string())?;
-            for config in configs {
-                ensure!(module_accepts(&config), "{}: {config}", path.display());
-                ensure!(schema.is_valid(&config), "{}: {config}", path.display());
-                filters += 1;
-            }
-        }
+    for manifest in IstioManifest::all()? {
+        let Some(config) = manifest.plugin_config() else {
+            continue;
+        };
+        let path = manifest.path.display();
+        ensure!(module_accepts(&config), "{path}: {config}");
+        ensure!(schema.is_valid(&config), "{path}: {config}");
+        filters += 1;
     }
     ensure!(filters >= 8, "only {filters} filters in manifests/istio");
     Ok(())

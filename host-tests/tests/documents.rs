@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use host_tests::bootstrap::{Bootstrap, module_configurations};
+use host_tests::istio_manifest::IstioManifest;
 use host_tests::repository;
-use routing::{Config, FilterConfig, RawConfig};
+use routing::{Config, FilterConfig, NEXT_PREFILLER_HEADER, RawConfig};
 use serde_json::{Value, json};
 
 const FOLDERS: [&str; 4] = [".", "plugins", "host-tests", "manifests"];
@@ -167,36 +168,6 @@ fn every_envoy_manifest_configures_the_module_rightly() -> Result<()> {
     Ok(())
 }
 
-/// Every object of the kustomizations of `manifests/istio`, with the file it is in.
-fn istio_objects() -> Result<Vec<(PathBuf, Value)>> {
-    let mut objects = Vec::new();
-    for folder in std::fs::read_dir(repository::root().join("manifests/istio"))? {
-        for file in std::fs::read_dir(folder?.path())? {
-            let path = file?.path();
-            for document in text(&path)?.split("\n---\n") {
-                let object = serde_saphyr::from_str(document)
-                    .with_context(|| format!("{} is no valid YAML", path.display()))?;
-                objects.push((path.clone(), object));
-            }
-        }
-    }
-    Ok(objects)
-}
-
-/// Whether an object only changes one of another folder.
-fn is_patch(object: &Value) -> bool {
-    object.pointer("/spec/targetRefs").is_none()
-}
-
-/// What is left of a configuration after a patch: null takes a field away.
-fn patched(config: &Value) -> Value {
-    let fields = config.as_object().into_iter().flatten();
-    fields
-        .filter(|(_, value)| !value.is_null())
-        .map(|(field, value)| (field.clone(), value.clone()))
-        .collect()
-}
-
 /// Nothing depends on a module that only counts.
 fn fail_strategy(path: &Path) -> &'static str {
     match path.starts_with(repository::root().join("manifests/istio/shadow")) {
@@ -205,27 +176,18 @@ fn fail_strategy(path: &Path) -> &'static str {
     }
 }
 
-/// What a WasmPlugin or TrafficExtension says of the module, if it does.
-fn module_of(object: &Value) -> Option<&Value> {
-    let (spec, wasm) = (object.get("spec")?, object.pointer("/spec/wasm"));
-    [Some(spec), wasm]
-        .into_iter()
-        .flatten()
-        .find(|part| part.get("pluginConfig").is_some())
-}
-
 #[test]
 fn every_istio_manifest_configures_the_module_rightly() -> Result<()> {
-    let objects = istio_objects()?;
     let mut modules = 0;
-    for (path, object) in &objects {
-        let Some(module) = module_of(object) else {
+    for manifest in IstioManifest::all()? {
+        let (Some(module), Some(config)) = (manifest.module(), manifest.plugin_config()) else {
             continue;
         };
-        let parsed = FilterConfig::parse(patched(&module["pluginConfig"]).to_string().as_bytes());
+        let path = &manifest.path;
+        let parsed = FilterConfig::parse(config.to_string().as_bytes());
         ensure!(parsed.is_ok(), "{}: {parsed:?}", path.display());
         ensure!(
-            is_patch(object) || module["failStrategy"] == fail_strategy(path),
+            manifest.is_patch() || module["failStrategy"] == fail_strategy(path),
             "{}",
             path.display()
         );
@@ -238,15 +200,11 @@ fn every_istio_manifest_configures_the_module_rightly() -> Result<()> {
 #[test]
 fn reader_and_picker_of_a_folder_differ_in_configuration_and_priority_alone() -> Result<()> {
     let mut folders = std::collections::BTreeMap::<PathBuf, Vec<Value>>::new();
-    for (path, object) in istio_objects()? {
-        if is_patch(&object) {
-            continue;
-        }
-        if let (Some(_), Some(folder)) = (module_of(&object), path.parent()) {
-            folders
-                .entry(folder.to_path_buf())
-                .or_default()
-                .push(object);
+    let manifests = IstioManifest::all()?.into_iter();
+    for manifest in manifests.filter(|manifest| !manifest.is_patch()) {
+        if let (Some(_), Some(folder)) = (manifest.module(), manifest.path.parent()) {
+            let folder = folders.entry(folder.to_path_buf()).or_default();
+            folder.push(manifest.object);
         }
     }
     for (folder, pair) in folders {
@@ -278,6 +236,42 @@ fn without_differences(plugin: &Value) -> Value {
         }
     }
     spec
+}
+
+/// Every text in a manifest that has this in it.
+fn texts_with(word: &str, value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) if text.contains(word) => vec![text.trim().to_string()],
+        Value::Array(values) => values
+            .iter()
+            .flat_map(|one| texts_with(word, one))
+            .collect(),
+        Value::Object(fields) => {
+            let values = fields.values();
+            values.flat_map(|one| texts_with(word, one)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn all_manifests_with_the_filter_for_second_legs_have_the_same() -> Result<()> {
+    let envoy = repository::read("manifests/envoy/disaggregated.yaml")?;
+    let mut objects = vec![serde_saphyr::from_str(&envoy)?];
+    objects.extend(
+        IstioManifest::all()?
+            .into_iter()
+            .map(|manifest| manifest.object),
+    );
+    let filters = objects
+        .iter()
+        .flat_map(|object| texts_with(NEXT_PREFILLER_HEADER, object));
+    let filters: Vec<String> = filters.collect();
+    ensure!(filters.len() >= 3, "{} manifests have it", filters.len());
+    for filter in &filters {
+        assert_eq!(*filter, filters[0]);
+    }
+    Ok(())
 }
 
 #[test]

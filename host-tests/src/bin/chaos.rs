@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use host_tests::chaos::case::Case;
 use host_tests::chaos::layout::{Disaggregation, RolesFrom};
 use host_tests::chaos::load;
 use host_tests::chaos::report::{CaseReport, ChaosSummary};
 use host_tests::chaos::stage::{Stage, StageConfig};
+use host_tests::option_value::option_value;
 use host_tests::replay::Progress;
 use host_tests::repository;
 use host_tests::sim::SidecarVersion;
@@ -84,7 +85,9 @@ async fn main() -> Result<()> {
 async fn run(arguments: &Arguments) -> Result<()> {
     let mut summary = ChaosSummary {
         envoy: arguments.envoy.clone(),
-        sidecar: arguments.disaggregated.then(|| name(arguments.sidecar)),
+        sidecar: arguments
+            .disaggregated
+            .then(|| option_value(arguments.sidecar)),
         cases: Vec::new(),
     };
     for case in cases(arguments) {
@@ -109,16 +112,11 @@ async fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-fn name(sidecar: SidecarVersion) -> String {
-    let value = sidecar.to_possible_value();
-    value.map_or_else(String::new, |value| value.get_name().to_string())
-}
-
 fn summary_path(arguments: &Arguments) -> PathBuf {
     match (&arguments.summary, arguments.disaggregated) {
         (Some(path), _) => path.clone(),
         (None, false) => PathBuf::from(SUMMARY),
-        (None, true) => format!("{SUMMARY_APART}-{}.json", name(arguments.sidecar)).into(),
+        (None, true) => format!("{SUMMARY_APART}-{}.json", option_value(arguments.sidecar)).into(),
     }
 }
 

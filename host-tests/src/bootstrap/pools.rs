@@ -7,7 +7,7 @@ use routing::MODEL_HEADER;
 use serde_json::{Value, json};
 
 use super::{Bootstrap, CLUSTER, CLUSTERS};
-use crate::config_files::{ConfigFiles, endpoints_of};
+use crate::config_files::ConfigFiles;
 use crate::pool_endpoint::PoolEndpoint;
 
 /// A request with this header goes to the cluster that it names, if the gateway has a route to it.
@@ -37,15 +37,12 @@ impl Bootstrap {
         files: &ConfigFiles,
         endpoints: &[PoolEndpoint],
     ) -> Result<Self> {
-        files.write_endpoints_of(name, endpoints)?;
         let mut cluster = self.0.pointer(CLUSTER).context("no cluster")?.clone();
         cluster["name"] = json!(name);
-        let source = files.source(&endpoints_of(name));
-        become_eds(&mut cluster, &source);
         let clusters = self.0.pointer_mut(CLUSTERS).and_then(Value::as_array_mut);
         clusters.context("no clusters")?.push(cluster);
         self.route_by_header(name)?;
-        Ok(self.with_node())
+        self.live_endpoints_of(name, files, endpoints)
     }
 
     /// Adds a cluster like the pool's with these ranks, and a route to it for the model of this name.

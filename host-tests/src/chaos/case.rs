@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::blow::{self, Blow, WHILE};
 use super::stage::{Stage, StageConfig};
+use crate::option_value::option_value;
 use crate::rank_process::RankProcess;
 use crate::sim::Role;
 
@@ -62,8 +63,7 @@ impl Case {
     /// As on the command line.
     #[must_use]
     pub fn name(self) -> String {
-        self.to_possible_value()
-            .map_or_else(String::new, |value| value.get_name().to_string())
+        option_value(self)
     }
 
     /// The stage that this case needs; a trap needs a module that can.

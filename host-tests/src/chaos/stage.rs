@@ -77,9 +77,7 @@ impl Stage {
         let live = clusters.live(config, &bootstrap, &files)?;
         let envoy = Envoy::start_at_level(&config.version, config.workers, &live, "info").await?;
         if config.apart.is_some() {
-            let ranks = u64::try_from(clusters.ranks())?;
-            envoy.wait_for_metric("ranks_listed", ranks).await?;
-            envoy.wait_for_metric("ranks_reported", ranks).await?;
+            envoy.wait_for_ranks(clusters.ranks()).await?;
         }
         Ok(Self {
             envoy,
