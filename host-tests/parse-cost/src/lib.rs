@@ -50,7 +50,7 @@ pub fn ours(body: &[u8]) -> u64 {
     let mut reader = PromptReader::new(Endpoint::ChatCompletions, BLOCK_BYTES);
     body.chunks(FRAME_BYTES)
         .for_each(|frame| reader.feed(frame));
-    let prompt = reader.finish(true, None);
+    let prompt = reader.finish(true);
     prompt
         .blocks
         .last()

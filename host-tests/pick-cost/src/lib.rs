@@ -130,6 +130,7 @@ impl LargePool {
             blocks,
             model: 0,
             body_end: BodyEnd::Whole,
+            read_bytes: 0,
         }
     }
 }

@@ -140,6 +140,7 @@ impl Ours {
             prompt_bytes: arrival.prompt_tokens * BYTES_PER_TOKEN,
             model: 0,
             body_end,
+            read_bytes: 0,
         }
     }
 
@@ -185,8 +186,10 @@ impl Ours {
     fn sent(&mut self, arrival: &Arrival, cut: Prompt, pick: Pick, rank: usize, now_ms: u64) {
         let mut prompt = cut;
         if prompt.body_end == BodyEnd::Cut {
-            prompt = Self::prompt(arrival, usize::MAX);
-            self.pool.learn(pick.charge.rank(), &prompt);
+            let whole = Self::prompt(arrival, usize::MAX);
+            let beginning = Some((&prompt, &pick.insertion));
+            self.pool.learn(pick.charge.rank(), beginning, &whole);
+            prompt = whole;
         }
         let open = Open {
             rank,

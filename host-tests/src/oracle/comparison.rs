@@ -157,7 +157,6 @@ pub(super) fn read_at(
     limits: impl Iterator<Item = u64>,
     prefaces: &mut Prefaces,
 ) -> Vec<Prompt> {
-    let body_bytes = u64::try_from(body.len()).unwrap_or(u64::MAX);
     let mut reader = PromptReader::new(Endpoint::ChatCompletions, BLOCK_BYTES);
     let mut rest = body.as_bytes();
     let mut prompts = Vec::new();
@@ -168,15 +167,11 @@ pub(super) fn read_at(
         part.chunks(CHUNK_BYTES)
             .for_each(|chunk| reader.feed(chunk));
         rest = behind;
-        prompts.push(
-            reader
-                .clone()
-                .finish_with(rest.is_empty(), Some(body_bytes), prefaces),
-        );
+        prompts.push(reader.clone().finish_with(rest.is_empty(), prefaces));
     }
     rest.chunks(CHUNK_BYTES)
         .for_each(|chunk| reader.feed(chunk));
-    prompts.push(reader.finish_with(true, Some(body_bytes), prefaces));
+    prompts.push(reader.finish_with(true, prefaces));
     prompts
 }
 

@@ -29,7 +29,9 @@ pub(crate) struct Metrics {
     delivered_cached_tokens: Option<u32>,
     prediction_error_percent: Option<u32>,
     caches_lost: Option<u32>,
+    prompts_taken_back: Option<u32>,
     requests_in_flight: Option<u32>,
+    requests_incomplete: Option<u32>,
     queued_tokens: Option<u32>,
     requests_held: Option<u32>,
     prompts_without_block: Option<u32>,
@@ -81,7 +83,9 @@ impl Metrics {
             delivered_cached_tokens: counter("delivered_cached_tokens"),
             prediction_error_percent: histogram("prediction_error_percent"),
             caches_lost: counter("caches_lost"),
+            prompts_taken_back: counter("prompts_taken_back"),
             requests_in_flight: gauge("requests_in_flight"),
+            requests_incomplete: gauge("requests_incomplete"),
             queued_tokens: gauge("queued_tokens"),
             requests_held: gauge("requests_held"),
             prompts_without_block: counter("prompts_without_block"),
@@ -197,6 +201,11 @@ impl Metrics {
         add(self.shadow_served_tokens, signed(served_tokens));
     }
 
+    /// A rank has not taken in a prompt that it was sent.
+    pub(crate) fn taken_back(&self) {
+        add(self.prompts_taken_back, 1);
+    }
+
     /// Envoy had to send a request to another rank than the first that was named.
     pub(crate) fn moved(&self) {
         add(self.fallbacks_used, 1);
@@ -235,6 +244,7 @@ impl Metrics {
     pub(crate) fn show_load(&self, totals: Totals) {
         show(self.requests_held, u64::from(totals.held));
         show(self.requests_in_flight, u64::from(totals.in_flight));
+        show(self.requests_incomplete, u64::from(totals.incomplete));
         show(self.queued_tokens, totals.queued_tokens);
     }
 

@@ -8,7 +8,7 @@ use proxy_wasm::types::Action;
 use routing::{Endpoint, MODEL_HEADER, Outcome, STRIPPED_HEADERS, UsageReader};
 
 use crate::prompt_request::{self, PromptRequest};
-use crate::worker::{Breakdown, ModelPools, Worker};
+use crate::worker::{Arrived, Breakdown, ModelPools, Worker};
 use crate::{host, worker};
 
 /// A stream, as the picker sees it.
@@ -22,6 +22,8 @@ pub(crate) struct Picker {
     /// Whether Envoy or another filter answers in a rank's place: then the attempts have failed, if there were any.
     is_from_gateway: bool,
     usage: Option<UsageReader>,
+    /// Bytes of the body that have gone on.
+    body_bytes: u64,
 }
 
 impl Picker {
@@ -34,6 +36,7 @@ impl Picker {
             is_complete: false,
             is_from_gateway: false,
             usage: None,
+            body_bytes: 0,
         }
     }
 
@@ -86,10 +89,14 @@ impl Picker {
         }
     }
 
-    fn pick_at_once(&self, pool: u64) {
+    fn pick_at_once(&self, pool: u64, has_ended: bool) {
         let now_ms = host::now_ms();
+        let arrived = Arrived {
+            has_ended,
+            is_streamed: false,
+        };
         let headers = worker::with(|worker| {
-            let headers = worker.pick(self.id, pool, None, false, now_ms);
+            let headers = worker.pick(self.id, pool, None, arrived, now_ms);
             worker.flush();
             headers
         });
@@ -130,6 +137,13 @@ impl Picker {
             worker::with(|worker| worker.usage(self.id, usage.finish()));
             flush();
         }
+    }
+
+    /// All of the body has gone on to the rank.
+    fn request_ended(&self) {
+        let now_ms = host::now_ms();
+        worker::with(|worker| worker.request_ended(self.id, self.body_bytes, now_ms));
+        flush();
     }
 
     fn answer_began(&mut self) {
@@ -259,9 +273,23 @@ impl HttpContext for Picker {
             }
         }
         match without {
-            Some(pool) => self.pick_at_once(pool),
+            Some(pool) => self.pick_at_once(pool, end_of_stream),
             None => self.ignore(),
         }
+        Action::Continue
+    }
+
+    fn on_http_request_body(&mut self, chunk_bytes: usize, end_of_stream: bool) -> Action {
+        let bytes = u64::try_from(chunk_bytes).unwrap_or(u64::MAX);
+        self.body_bytes = self.body_bytes.saturating_add(bytes);
+        if end_of_stream {
+            self.request_ended();
+        }
+        Action::Continue
+    }
+
+    fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
+        self.request_ended();
         Action::Continue
     }
 

@@ -40,12 +40,6 @@ fn endpoint() -> Option<Endpoint> {
     Endpoint::of(&method, &path)
 }
 
-/// The announced length of the body. Only in the request headers callback.
-pub(crate) fn body_bytes() -> Option<u64> {
-    let length = host::request_header("content-length")?;
-    std::str::from_utf8(&length).ok()?.parse().ok()
-}
-
 /// A compressed body is passed on as it came: unpacking it in the gateway would cost more than a good pick saves.
 fn is_plain() -> bool {
     host::request_header("content-encoding")

@@ -33,8 +33,7 @@ impl Reader {
         }
         host::set_stream_mark(&mark, self.id);
         let endpoint = prompt_request::look().readable();
-        let body_bytes = prompt_request::body_bytes();
-        worker::with(|worker| worker.exchanges.open(self.id, endpoint, body_bytes));
+        worker::with(|worker| worker.exchanges.open(self.id, endpoint));
         self.is_open = true;
     }
 
@@ -106,18 +105,18 @@ impl HttpContext for Reader {
         if !self.is_refused && self.is_reading() {
             self.read(chunk_bytes);
             self.refuse_if_asked();
-            if end_of_stream && !self.is_refused {
-                self.end_body();
-            }
         }
         if self.is_refused {
             return Action::Pause;
+        }
+        if self.is_open && end_of_stream {
+            self.end_body();
         }
         Action::Continue
     }
 
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
-        if self.is_reading() {
+        if self.is_open && !self.is_refused {
             self.end_body();
         }
         Action::Continue

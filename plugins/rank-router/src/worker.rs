@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 use routing::{
-    Config, Decidable, Exchanges, Limits, MODEL_HEADER, Peers, Pool, RankId, ReadToEnd, Sent,
-    Totals, hash_bytes,
+    Config, Decidable, Exchanges, Limits, MODEL_HEADER, Peers, Pool, RankId, ReadToEnd, Totals,
+    hash_bytes,
 };
 
 use crate::bell::Bell;
@@ -21,13 +21,14 @@ mod model_pools;
 mod outcome;
 mod peering;
 mod picking;
+mod prompts;
 mod shadow;
 mod usage;
 
 pub(crate) use model_pools::ModelPools;
 pub(crate) use outcome::Breakdown;
 pub(crate) use peering::TICK;
-pub(crate) use picking::SteeringHeaders;
+pub(crate) use picking::{Arrived, SteeringHeaders};
 
 /// The key of the numbers that tell VMs apart.
 const VM_NUMBER: &str = "rank_router.vm";
@@ -249,10 +250,15 @@ impl Worker {
             picker,
             endpoint,
             due,
+            has_ended,
             prompt,
             is_streamed,
             model_name,
         } = decidable;
+        let arrived = Arrived {
+            has_ended,
+            is_streamed,
+        };
         self.metrics.body_read(due, prompt.body_end);
         self.metrics.request(Some(endpoint), prompt.outcome());
         self.metrics.blocks(&prompt);
@@ -260,7 +266,7 @@ impl Worker {
         let mut headers = self.model_header(picker, model_name);
         let prompt = endpoint.fills_cache().then_some(prompt);
         match self.pool_by_model(picker, model_name) {
-            Some(pool) => headers.extend(self.pick(picker, pool, prompt, is_streamed, now_ms)),
+            Some(pool) => headers.extend(self.pick(picker, pool, prompt, arrived, now_ms)),
             None => self.metrics.no_pool(),
         }
         headers
@@ -269,27 +275,19 @@ impl Worker {
     /// Lets pools know what bodies held that were decided on before their end.
     pub(crate) fn learn(&mut self) {
         for ReadToEnd { picker, prompt } in self.exchanges.take_read() {
-            let Some(stream) = self.streams.get_mut(&picker) else {
-                continue;
-            };
-            let (pool, ranks) = (stream.pool, stream.ranks());
-            for rank in ranks {
-                if let Some(shared) = self.pools.get_mut(&pool) {
-                    let sent = shared.pool.learn(rank, &prompt);
-                    self.tell_prompt(pool, rank, &sent);
-                }
-            }
-            if let Some(stream) = self.streams.get_mut(&picker)
-                && let Some(known) = stream.prompt.as_mut()
-            {
-                **known = prompt;
+            if let Some(mut stream) = self.streams.remove(&picker) {
+                self.learn_prompt(&mut stream, prompt);
+                self.streams.insert(picker, stream);
             }
         }
     }
 
-    /// A stream is over, whatever ended it.
+    /// A stream is over, whatever ended it. What its rank has hardly taken in is not believed to be there.
     pub(crate) fn end(&mut self, picker: u32) {
-        if let Some(stream) = self.streams.remove(&picker) {
+        if let Some(mut stream) = self.streams.remove(&picker) {
+            if !stream.is_probably_prefilled(host::now_ms()) {
+                self.take_back(&mut stream);
+            }
             self.end_stream(stream);
         }
     }
@@ -335,14 +333,6 @@ impl Worker {
         let shared = self.pools.get(&pool);
         if let Some((key, load)) = shared.and_then(|shared| shared.pool.own_load(rank)) {
             self.peers.load(key, load);
-        }
-    }
-
-    fn tell_prompt(&mut self, pool: u64, rank: RankId, sent: &Sent) {
-        let shared = self.pools.get(&pool);
-        let key = shared.and_then(|shared| shared.pool.rank_key(rank));
-        if let Some(key) = key.filter(|_| !sent.blocks.is_empty()) {
-            self.peers.prompt(key, host::now_ms(), sent);
         }
     }
 }

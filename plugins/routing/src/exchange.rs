@@ -49,6 +49,8 @@ pub struct Decidable {
     pub endpoint: Endpoint,
     /// Why now.
     pub due: Due,
+    /// Whether the body has ended, so that its rank will have all of it at once.
+    pub has_ended: bool,
     /// What was read of the prompt.
     pub prompt: Prompt,
     /// Whether the answer is to be streamed, as far as that was read.
@@ -100,7 +102,8 @@ enum Stage {
 struct Exchange {
     /// What carries a prompt that can be read.
     endpoint: Option<Endpoint>,
-    body_bytes: Option<u64>,
+    /// Whether the body has ended. Its JSON may be whole long before: a rank waits for the end of the body.
+    has_ended: bool,
     /// Whether the request's pool refuses what a client must not say; unknown until a picker comes.
     is_guarded: Option<bool>,
     stage: Stage,
@@ -118,17 +121,11 @@ pub struct Exchanges {
 }
 
 impl Exchanges {
-    /// A reader met a request with a body. `endpoint` is there if it carries a prompt that can be read, `body_bytes` is the
-    /// body's announced length.
-    pub fn open(
-        &mut self,
-        reader: u32,
-        endpoint: impl Into<Option<Endpoint>>,
-        body_bytes: Option<u64>,
-    ) {
+    /// A reader met a request with a body. `endpoint` is there if it carries a prompt that can be read.
+    pub fn open(&mut self, reader: u32, endpoint: impl Into<Option<Endpoint>>) {
         let exchange = Exchange {
             endpoint: endpoint.into(),
-            body_bytes,
+            has_ended: false,
             is_guarded: None,
             stage: Stage::Open(Box::default()),
         };
@@ -221,6 +218,9 @@ impl Exchanges {
 
     /// The body has ended; true when that made the request due.
     pub fn end_body(&mut self, reader: u32) -> bool {
+        if let Some(exchange) = self.open.get_mut(&reader) {
+            exchange.has_ended = true;
+        }
         self.end_read_on(reader);
         self.make_due(reader, Due::BodyEnd)
     }
@@ -320,11 +320,12 @@ impl Exchanges {
         let is_end = due == Due::BodyEnd;
         let is_streamed = prompt.is_streamed();
         let model_name = prompt.model_name().map(ToString::to_string);
-        let prompt = prompt.finish_with(is_end, exchange.body_bytes, &mut self.prefaces);
+        let prompt = prompt.finish_with(is_end, &mut self.prefaces);
         Some(Decidable {
             picker,
             endpoint,
             due,
+            has_ended: exchange.has_ended,
             prompt,
             is_streamed,
             model_name,
@@ -341,7 +342,7 @@ impl Exchanges {
             return;
         };
         exchange.stage = exchange.watched(reader.scanner());
-        let prompt = reader.finish_with(true, exchange.body_bytes, &mut self.prefaces);
+        let prompt = reader.finish_with(true, &mut self.prefaces);
         if prompt.body_end == BodyEnd::Whole {
             self.read.push(ReadToEnd { picker, prompt });
         }

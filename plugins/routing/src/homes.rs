@@ -148,6 +148,7 @@ mod tests {
             anchor: 0,
             model: 0,
             body_end: BodyEnd::Whole,
+            read_bytes: 0,
         }
     }
 

@@ -82,10 +82,10 @@ pub use metrics_page::MetricsPage;
 pub use miss_weight::{MissWeight, in_use};
 pub use peers::{
     BEAT_MS, Heard, LEASE_MS, News, Office, Peers, RankKey, Sent, SentBlock, SentBlocks,
-    SharedMemory, Span, Stored, Totals,
+    SharedMemory, Span, Stored, TakenBack, Totals,
 };
 pub use pick::{Candidate, Reason, best_first};
-pub use pool::{Leg, LegPlan, Moved, Pick, Pool};
+pub use pool::{Insertion, Learnt, Leg, LegPlan, Moved, Pick, Pool};
 pub use prefaces::{FRONT_FIELDS, Preface, Prefaces};
 pub use prefix_index::{Inserted, PrefixIndex};
 pub use prompt::{Block, BodyEnd, Outcome, Prompt};

@@ -54,6 +54,7 @@ mod tests {
             queued_tokens,
             held_tokens: 3 * queued_tokens,
             in_flight,
+            incomplete: 0,
         }
     }
 

@@ -22,7 +22,7 @@ mod shared_memory;
 use crate::{RankLoad, Spell};
 
 pub use lease::{BEAT_MS, LEASE_MS};
-pub use news::{News, RankKey, Sent, SentBlock, SentBlocks, Span, Totals};
+pub use news::{News, RankKey, Sent, SentBlock, SentBlocks, Span, TakenBack, Totals};
 pub use office::Office;
 pub use peer::Heard;
 pub use shared_memory::{SharedMemory, Stored};
@@ -223,9 +223,9 @@ impl Peers {
         self.outbox.prompt(key, at_ms, sent);
     }
 
-    /// A prompt never got to its rank, to which this block of it was new.
-    pub fn lost(&mut self, key: RankKey, new_block: u64) {
-        self.outbox.lost(key, new_block);
+    /// A rank has not taken in a prompt that it was sent.
+    pub fn taken_back(&mut self, key: RankKey, taken: &TakenBack) {
+        self.outbox.taken_back(key, taken);
     }
 
     /// A rank may have lost all that it held.

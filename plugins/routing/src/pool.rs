@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use crate::{
-    BodyEnd, Candidate, Charge, Config, Cost, Expected, HealthTable, Inserted, LoadTable,
-    Membership, MissWeight, Patience, PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, Sent,
-    TokenRate, TokenRates, best_first, hash_bytes,
+    BodyEnd, Candidate, Charge, Config, Cost, Expected, HealthTable, LoadTable, Membership,
+    MissWeight, Patience, PrefixIndex, Prompt, RankId, RankKey, RankLoad, Reason, Sent, TokenRate,
+    TokenRates, best_first, hash_bytes,
 };
 
 use crate::feedback::Caches;
@@ -28,7 +28,7 @@ use legs::Offer;
 pub use legs::{Leg, LegPlan};
 use pricing::{Priced, RankView};
 use reported::Reported;
-pub use served::Moved;
+pub use served::{Insertion, Learnt, Moved};
 
 /// The decision for one request.
 #[derive(Debug)]
@@ -47,12 +47,34 @@ pub struct Pick {
     pub charge: Charge,
     /// Blocks that are news for the other workers.
     pub sent: Sent,
-    /// The first block that the rank did not hold: what it loses if the prompt never gets there.
-    pub new_block: Option<u64>,
+    /// What the prompt changed in the index: to be taken back if the rank does not take the prompt in.
+    pub insertion: Insertion,
     /// What the answer is expected to say of the cache, where the prompt was read.
     pub expected: Option<Expected>,
     /// Whether another rank prefills, and if not, why.
     pub plan: LegPlan,
+}
+
+/// Whether all of a request is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    /// The body has ended.
+    Complete,
+    /// More of the body may come, or never does.
+    Incomplete,
+}
+
+/// What it came to that a rank was sent a prompt.
+#[derive(Debug, Default)]
+struct Added {
+    /// Blocks that are news for the other workers.
+    sent: Sent,
+    insertion: Insertion,
+    /// Blocks of it that were in the older half of a full cache, and all of its blocks.
+    old_blocks: u64,
+    blocks: u64,
+    /// How old those of its blocks were that the rank had been sent before.
+    ages: Vec<u32>,
 }
 
 /// One pool: its ranks, their prefixes, their load, their health. Everything is bounded by the configuration.
@@ -168,12 +190,36 @@ impl Pool {
     pub fn pick(&mut self, prompt: Option<&Prompt>, seed: u64, now_ms: u64) -> Option<Pick> {
         let prompt = prompt.filter(|prompt| prompt.body_end != BodyEnd::Unreadable);
         self.look_up(prompt);
-        self.pick_at_hand(prompt, seed, now_ms)
+        self.pick_at_hand(prompt, Arrival::Complete, seed, now_ms)
     }
 
-    fn pick_at_hand(&mut self, prompt: Option<&Prompt>, seed: u64, now_ms: u64) -> Option<Pick> {
-        let destinations = self.destinations(now_ms);
-        let prefillers = self.prefillers(now_ms);
+    /// As [`pick`](Self::pick), for a request whose body has not ended. Its rank has nothing to do until
+    /// [`complete`](Self::complete): until then the request weighs nothing, and it probes no rank.
+    pub fn pick_before_end(
+        &mut self,
+        prompt: Option<&Prompt>,
+        seed: u64,
+        now_ms: u64,
+    ) -> Option<Pick> {
+        let prompt = prompt.filter(|prompt| prompt.body_end != BodyEnd::Unreadable);
+        self.look_up(prompt);
+        let mut pick = self.pick_at_hand(prompt, Arrival::Incomplete, seed, now_ms)?;
+        self.loads.suspend(&mut pick.charge);
+        if let LegPlan::Leg(leg) = &mut pick.plan {
+            self.loads.suspend(&mut leg.charge);
+        }
+        Some(pick)
+    }
+
+    fn pick_at_hand(
+        &mut self,
+        prompt: Option<&Prompt>,
+        arrival: Arrival,
+        seed: u64,
+        now_ms: u64,
+    ) -> Option<Pick> {
+        let destinations = self.destinations(arrival, now_ms);
+        let prefillers = self.prefillers(arrival, now_ms);
         let anchor = self.look_around(prompt, &destinations, &prefillers, now_ms);
         let offers = self.offers(prompt, &prefillers, anchor.unwrap_or(seed));
         let priced = self.priced(prompt, &destinations, &offers);
@@ -196,19 +242,16 @@ impl Pool {
     ) -> Pick {
         let best = chosen.candidate.rank;
         let own_matched = self.matched_tokens(prompt, best);
-        let prompt_tokens = self.prompt_tokens(prompt);
-        let new_block = self.new_block(prompt, best);
+        let prompt_tokens = self.prompt_tokens(prompt, best);
         let uncached = self.uncached_tokens(prompt, best);
         let (plan, leg_expected) = self.plan(prompt, &chosen, offers);
         let matched_tokens = plan.leg().map_or(own_matched, |leg| leg.matched_tokens);
-        let (sent, expected) = match leg_expected {
-            Some(expected) => (self.insert(best, prompt).0, Some(expected)),
+        let (added, expected) = match leg_expected {
+            Some(expected) => (self.insert(best, prompt), Some(expected)),
             None => {
-                let (sent, ages) = self.remember(best, prompt);
-                (
-                    sent,
-                    prompt.map(|prompt| self.expected(prompt, best, &ages)),
-                )
+                let added = self.remember(best, prompt);
+                let expected = prompt.map(|prompt| self.expected(prompt, best, &added.ages));
+                (added, expected)
             }
         };
         let queued_tokens = if plan.leg().is_some() { 0 } else { uncached };
@@ -221,26 +264,11 @@ impl Pool {
             prompt_tokens,
             matched_tokens,
             charge,
-            sent,
-            new_block,
+            sent: added.sent,
+            insertion: added.insertion,
             expected,
             plan,
         }
-    }
-
-    /// Notes what a request on a rank was found to hold once all of it was read; gives what is news.
-    pub fn learn(&mut self, rank: RankId, prompt: &Prompt) -> Sent {
-        self.remember(rank, Some(prompt)).0
-    }
-
-    /// Notes the first byte of a response; gives the tokens that are no longer queued.
-    pub fn first_byte(&mut self, charge: &mut Charge) -> u64 {
-        self.loads.first_byte(charge)
-    }
-
-    /// Notes the end of a stream, whatever ended it; gives the tokens that are no longer queued.
-    pub fn end(&mut self, charge: Charge) -> u64 {
-        self.loads.end(charge)
     }
 
     /// The address of a rank.
@@ -279,25 +307,30 @@ impl Pool {
         Some((load.queued_tokens, load.in_flight))
     }
 
-    /// From now on the rank is believed to hold the prompt, which it prefills; gives the blocks that are news, and how old
-    /// those were that the rank had been sent before.
-    fn remember(&mut self, rank: RankId, prompt: Option<&Prompt>) -> (Sent, Vec<u32>) {
-        let (sent, inserted) = self.insert(rank, prompt);
+    /// From now on the rank is believed to hold the prompt, which it prefills.
+    fn remember(&mut self, rank: RankId, prompt: Option<&Prompt>) -> Added {
+        let added = self.insert(rank, prompt);
         let capacity = self.index.capacity_blocks();
         self.miss_weight
-            .note_uses(inserted.old_blocks, inserted.blocks, capacity);
-        (sent, inserted.ages)
+            .note_uses(added.old_blocks, added.blocks, capacity);
+        added
     }
 
-    fn insert(&mut self, rank: RankId, prompt: Option<&Prompt>) -> (Sent, Inserted) {
+    fn insert(&mut self, rank: RankId, prompt: Option<&Prompt>) -> Added {
         let mut blocks = prompt.map_or(Vec::new(), |prompt| self.sent_blocks(prompt));
+        let life = self.index.life(rank);
         let inserted = self.index.insert(rank, &blocks);
         blocks.drain(..inserted.young.min(blocks.len()));
-        let sent = Sent {
-            blocks,
-            aged_blocks: inserted.aged_blocks,
-        };
-        (sent, inserted)
+        Added {
+            insertion: Insertion::of(&inserted, life),
+            sent: Sent {
+                blocks,
+                aged_blocks: inserted.aged_blocks,
+            },
+            old_blocks: inserted.old_blocks,
+            blocks: inserted.blocks,
+            ages: inserted.ages,
+        }
     }
 
     /// A rank takes its seat: what was known of the one before it is forgotten, and what others have on it counts.

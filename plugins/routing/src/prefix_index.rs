@@ -14,7 +14,7 @@
 mod slots;
 mod told;
 
-use crate::{RankId, SentBlock};
+use crate::{RankId, SentBlock, TakenBack};
 use slots::Slots;
 use told::{Told, ToldPrompt};
 
@@ -48,14 +48,29 @@ impl RankClock {
         self.filled = self.filled.saturating_add(blocks).min(self.capacity);
     }
 
+    /// Undoes [`go_on`](Self::go_on). What was touched in between is as young as can be afterwards. A full cache stays full: how
+    /// much beyond its capacity was inserted is not known.
+    fn go_back(&mut self, blocks: u32) {
+        self.inserted = self.inserted.wrapping_sub(blocks);
+        if self.filled < self.capacity {
+            self.filled = self.filled.saturating_sub(blocks);
+        }
+    }
+
     /// Blocks that can still come to the rank before it loses this one; 0 when it is lost.
     fn youth(self, holder: &Holder) -> u32 {
         if holder.life != self.life {
             return 0;
         }
         self.capacity
-            .saturating_sub(self.inserted.wrapping_sub(holder.touched))
+            .saturating_sub(passed(self.inserted, holder.touched))
     }
+}
+
+/// How far a clock has gone on since a block was touched. A clock that was set back is behind some touches: they are young.
+fn passed(now: u32, touched: u32) -> u32 {
+    let passed = now.wrapping_sub(touched);
+    if passed > u32::MAX / 2 { 0 } else { passed }
 }
 
 /// A rank that was sent a block, and its clock at the time.
@@ -71,6 +86,8 @@ struct Holder {
 pub struct Inserted {
     /// How many of its first blocks the rank had been sent a moment ago.
     pub young: usize,
+    /// How many of its first blocks the rank held.
+    pub held: usize,
     /// How much older it made the rank's other blocks: blocks of the size that capacities are counted in.
     pub aged_blocks: u32,
     /// How many of its blocks, in that size, the rank had been sent long ago: they were in the older half of a full cache.
@@ -119,10 +136,27 @@ impl PrefixIndex {
         }
     }
 
-    /// `rank` does not hold this block, and so none that stand behind it in a prompt.
-    pub fn lose(&mut self, rank: RankId, chain_hash: u64) {
-        self.slots.take_from(chain_hash, rank.0);
-        self.told.lose(rank.0, chain_hash);
+    /// `rank` has not taken in a prompt that was inserted or told: the blocks that were new to it go, and its other blocks are as
+    /// young as they were. Blocks that it held before stay. Cost: two probes per block.
+    pub fn take_back(&mut self, rank: RankId, taken: &TakenBack) {
+        let held = usize::try_from(taken.held).unwrap_or(usize::MAX);
+        let (held, new) = taken
+            .blocks
+            .split_at_checked(held)
+            .unwrap_or((&taken.blocks, &[]));
+        if let Some(first_new) = new.first() {
+            for block in held {
+                self.told
+                    .cut(rank.0, block.chain_hash, first_new.chain_hash);
+            }
+        }
+        for block in new {
+            self.told.cut(rank.0, block.chain_hash, block.chain_hash);
+            self.slots.take_from(block.chain_hash, rank.0);
+        }
+        if let Some(clock) = self.clocks.get_mut(rank.index()) {
+            clock.go_back(taken.aged_blocks);
+        }
     }
 
     /// Whether `rank` holds this block and is far from dropping it: it is in the eighth of its room that goes last.
@@ -133,9 +167,8 @@ impl PrefixIndex {
     pub fn holds_surely(&self, rank: RankId, chain_hash: u64) -> bool {
         let clock = self.clocks.get(rank.index()).copied().unwrap_or_default();
         let touched = self.touched(rank, chain_hash);
-        touched.is_some_and(|touched| {
-            clock.inserted.wrapping_sub(touched) <= clock.capacity / SURE_SHARE
-        })
+        touched
+            .is_some_and(|touched| passed(clock.inserted, touched) <= clock.capacity / SURE_SHARE)
     }
 
     /// Blocks that `rank` was sent in all, wrapping.
@@ -234,10 +267,11 @@ impl PrefixIndex {
         let sent = blocks.iter().zip(known).map(sent);
         Inserted {
             young,
+            held: held.len(),
             aged_blocks,
             old_blocks,
             blocks: span(blocks).into(),
-            ages: sent.map(|sent| clock.inserted.wrapping_sub(sent)).collect(),
+            ages: sent.map(|sent| passed(clock.inserted, sent)).collect(),
         }
     }
 
@@ -329,7 +363,7 @@ impl Reused<'_> {
     /// How much younger each block becomes that is used again.
     fn gains(&self) -> impl Iterator<Item = u32> {
         let reused = self.blocks.iter().zip(self.held);
-        reused.map(|(block, touched)| self.now.wrapping_sub(block.start).wrapping_sub(*touched))
+        reused.map(|(block, touched)| passed(self.now.wrapping_sub(block.start), *touched))
     }
 
     /// How many of the first blocks gain so little that they are left as they are.
@@ -398,7 +432,7 @@ fn youth(clocks: &[RankClock], holder: &Holder) -> u32 {
 fn is_remembered(clocks: &[RankClock], holder: &Holder) -> bool {
     let clock = clocks.get(usize::from(holder.rank));
     clock.is_some_and(|clock| {
-        let age = clock.inserted.wrapping_sub(holder.touched);
+        let age = passed(clock.inserted, holder.touched);
         holder.life == clock.life && age < clock.capacity.saturating_mul(REMEMBERED)
     })
 }

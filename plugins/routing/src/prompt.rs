@@ -5,7 +5,7 @@ use crate::{Section, TokenRate, chain};
 /// Prompts that are equal this far start alike: about 1,024 tokens.
 const ANCHOR_BYTES: u32 = 4096;
 
-/// More than any model reads: a client can announce a body of any length, and must not seem to fill a rank with it.
+/// More than any model reads: a body of which only the beginning was read must not seem to fill a rank.
 const MAX_ESTIMATED_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A block of the prompt and everything before it.
@@ -67,7 +67,7 @@ impl Outcome {
 pub struct Prompt {
     /// The whole blocks, first to last; empty for a prompt shorter than a block and for an unreadable body.
     pub blocks: Vec<Block>,
-    /// Length in bytes, estimated when the body was cut.
+    /// Length in bytes, as far as the body was read.
     pub prompt_bytes: u64,
     /// Hash of the prompt's start, for agreement among gateways.
     pub anchor: u64,
@@ -75,6 +75,8 @@ pub struct Prompt {
     pub model: u64,
     /// How the reading ended.
     pub body_end: BodyEnd,
+    /// Bytes of the body that this was read from, where it was cut; 0 where not.
+    pub read_bytes: u64,
 }
 
 impl Prompt {
@@ -108,6 +110,7 @@ impl Prompt {
             anchor,
             model: 0,
             body_end,
+            read_bytes: 0,
         }
     }
 
@@ -116,18 +119,26 @@ impl Prompt {
         Self::chained(0, &[], BodyEnd::Unreadable)
     }
 
-    /// Scales the length of a cut prompt to a body of `body_bytes`, of which `seen_bytes` were read.
+    /// The prompt's length in a body that has ended after `body_bytes`: where only its beginning was read, scaled to all of it.
+    ///
+    /// Only for bytes that have come. A client can announce a body of any length.
     #[must_use]
-    pub fn scaled(mut self, seen_bytes: u64, body_bytes: Option<u64>) -> Self {
-        let Some(body_bytes) = body_bytes.filter(|&bytes| bytes > seen_bytes) else {
-            return self;
-        };
+    pub fn bytes_of_body(&self, body_bytes: u64) -> u64 {
+        if self.body_end != BodyEnd::Cut || body_bytes <= self.read_bytes {
+            return self.prompt_bytes;
+        }
         let scaled = self
             .prompt_bytes
             .saturating_mul(body_bytes)
-            .checked_div(seen_bytes);
-        self.prompt_bytes = scaled.unwrap_or(self.prompt_bytes).min(MAX_ESTIMATED_BYTES);
-        self
+            .checked_div(self.read_bytes);
+        scaled.unwrap_or(self.prompt_bytes).min(MAX_ESTIMATED_BYTES)
+    }
+
+    /// Whether the anchor tells this prompt from others. Of a body that was cut before its first block only what many bodies begin
+    /// with was read.
+    #[must_use]
+    pub fn tells_prompts_apart(&self) -> bool {
+        self.body_end == BodyEnd::Whole || !self.blocks.is_empty()
     }
 
     /// How well the request was understood.
@@ -248,22 +259,31 @@ mod tests {
     }
 
     #[test]
-    fn the_length_of_a_cut_prompt_is_scaled_to_the_announced_body() {
-        let scaled = |seen, body| chained(b"", b"abcdefgh", 4).scaled(seen, body).prompt_bytes;
-        assert_eq!(scaled(10, Some(100)), 80);
-        assert_eq!(scaled(10, None), 8);
-        assert_eq!(scaled(10, Some(10)), 8);
-        assert_eq!(scaled(10, Some(3)), 8);
-        assert_eq!(scaled(0, Some(100)), 8);
+    fn the_length_of_a_cut_prompt_is_scaled_to_the_body_that_came() {
+        let scaled = |read_bytes, body_end, body_bytes| {
+            let prompt = Prompt {
+                read_bytes,
+                body_end,
+                ..chained(b"", b"abcdefgh", 4)
+            };
+            prompt.bytes_of_body(body_bytes)
+        };
+        assert_eq!(scaled(10, BodyEnd::Cut, 100), 80);
+        assert_eq!(scaled(10, BodyEnd::Cut, 10), 8);
+        assert_eq!(scaled(10, BodyEnd::Cut, 3), 8);
+        assert_eq!(scaled(0, BodyEnd::Cut, 100), 8);
+        assert_eq!(scaled(10, BodyEnd::Whole, 100), 8);
+        assert_eq!(scaled(1, BodyEnd::Cut, u64::MAX), MAX_ESTIMATED_BYTES);
     }
 
     #[test]
-    fn an_absurd_announcement_does_not_count_as_an_absurd_prompt() {
-        let prompt = chained(b"", b"abcdefgh", 4).scaled(10, Some(u64::MAX));
-        assert!(
-            prompt.tokens() <= 32 * 1024 * 1024,
-            "{} tokens",
-            prompt.tokens()
-        );
+    fn a_body_that_was_cut_before_its_first_block_tells_no_prompts_apart() {
+        let cut = |text: &[u8]| Prompt {
+            body_end: BodyEnd::Cut,
+            ..chained(b"", text, 4)
+        };
+        assert!(!cut(b"abc").tells_prompts_apart());
+        assert!(cut(b"abcd").tells_prompts_apart());
+        assert!(chained(b"", b"abc", 4).tells_prompts_apart());
     }
 }

@@ -105,22 +105,16 @@ impl PromptReader {
         !self.failed && self.scanner.is_done()
     }
 
-    /// Gives the prompt as far as it was read; `is_end` says that no more is to come, `body_bytes` is the body's
-    /// whole length where it is known.
+    /// Gives the prompt as far as it was read; `is_end` says that no more is to come.
     #[must_use]
-    pub fn finish(self, is_end: bool, body_bytes: Option<u64>) -> Prompt {
-        self.finish_with(is_end, body_bytes, &mut Prefaces::default())
+    pub fn finish(self, is_end: bool) -> Prompt {
+        self.finish_with(is_end, &mut Prefaces::default())
     }
 
     /// As [`finish`](Self::finish), and lets a body that was cut have the preface of a conversation that starts alike,
     /// where its own was not reached.
     #[must_use]
-    pub fn finish_with(
-        mut self,
-        is_end: bool,
-        body_bytes: Option<u64>,
-        prefaces: &mut Prefaces,
-    ) -> Prompt {
+    pub fn finish_with(mut self, is_end: bool, prefaces: &mut Prefaces) -> Prompt {
         let body_end = self.body_end(is_end);
         if body_end == BodyEnd::Unreadable {
             return Prompt::unreadable();
@@ -154,10 +148,10 @@ impl PromptReader {
             body_end,
         );
         prompt.model = preface.model();
-        match body_end {
-            BodyEnd::Cut => prompt.scaled(self.seen_bytes, body_bytes),
-            _ => prompt,
+        if body_end == BodyEnd::Cut {
+            prompt.read_bytes = self.seen_bytes;
         }
+        prompt
     }
 
     fn body_end(&self, is_end: bool) -> BodyEnd {

@@ -24,7 +24,8 @@ impl UsualRequest {
         };
         self.queued_tokens = faded(self.queued_tokens, load.queued_tokens);
         self.held_tokens = faded(self.held_tokens, load.held_tokens);
-        let in_flight = u64::from(load.in_flight).saturating_mul(MEMORY);
+        // An incomplete request has nothing on its rank yet.
+        let in_flight = u64::from(load.complete()).saturating_mul(MEMORY);
         self.in_flight = faded(self.in_flight, in_flight);
     }
 
@@ -39,6 +40,7 @@ impl UsualRequest {
             queued_tokens: of(self.queued_tokens),
             held_tokens: of(self.held_tokens),
             in_flight: requests,
+            incomplete: 0,
         }
     }
 }
@@ -52,6 +54,7 @@ mod tests {
             queued_tokens,
             held_tokens,
             in_flight,
+            incomplete: 0,
         }
     }
 

@@ -96,7 +96,7 @@ fn text(lines: usize) -> String {
 fn read(endpoint: Endpoint, body: &str) -> Prompt {
     let mut reader = PromptReader::new(endpoint, 64);
     reader.feed(body.as_bytes());
-    reader.finish(true, None)
+    reader.finish(true)
 }
 
 fn hashes(prompt: &Prompt) -> Vec<u64> {

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use routing::{PrefixIndex, RankId, SentBlock, chain};
+use routing::{PrefixIndex, RankId, SentBlock, TakenBack, chain};
 
 const RANKS: u16 = 3;
 /// More blocks than all prompts together have.
@@ -147,7 +147,15 @@ impl Both {
             }
             Step::Lose(rank, prompt) => {
                 if let Some(last) = blocks(prompt).last() {
-                    self.index.lose(RankId(*rank), *last);
+                    let block = SentBlock {
+                        chain_hash: *last,
+                        start: 0,
+                    };
+                    let taken = TakenBack {
+                        blocks: vec![block],
+                        ..TakenBack::default()
+                    };
+                    self.index.take_back(RankId(*rank), &taken);
                     self.twins[usize::from(*rank)].touched.remove(last);
                 }
             }

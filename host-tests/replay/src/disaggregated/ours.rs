@@ -87,18 +87,21 @@ impl OursPair {
     /// Counts the request. Of a body that was decided on early the rest has been read by the time its answer ends.
     fn sent(&mut self, arrival: &Arrival, cut: Prompt, pick: Pick, now_ms: u64) {
         let leg = match pick.plan {
-            LegPlan::Leg(leg) => Some(leg.charge),
+            LegPlan::Leg(leg) => Some((leg.charge, leg.insertion)),
             _ => None,
         };
         let mut prompt = cut;
         if prompt.body_end == BodyEnd::Cut {
-            prompt = Ours::prompt(arrival, usize::MAX);
-            for charge in leg.iter().chain([&pick.charge]) {
-                self.pool.learn(charge.rank(), &prompt);
+            let whole = Ours::prompt(arrival, usize::MAX);
+            let of_leg = leg.as_ref().map(|(charge, insertion)| (charge, insertion));
+            for (charge, insertion) in of_leg.into_iter().chain([(&pick.charge, &pick.insertion)]) {
+                let beginning = Some((&prompt, insertion));
+                self.pool.learn(charge.rank(), beginning, &whole);
             }
+            prompt = whole;
         }
         let open = Open {
-            leg,
+            leg: leg.map(|(charge, _)| charge),
             decode: pick.charge,
             prompt,
             expected: pick.expected,

@@ -92,21 +92,28 @@ impl Worker {
         let Some(stream) = self.streams.get_mut(&picker) else {
             return;
         };
-        let (pool, prompt) = (stream.pool, stream.prompt.as_deref());
+        let (pool, prompt) = (stream.pool, stream.prompt.take());
         let Some(leg) = stream.leg.as_mut() else {
+            stream.prompt = prompt;
             return;
         };
-        let (before, new_block) = (leg.rank, leg.new_block.take());
+        let (before, insertion) = (leg.rank, leg.insertion.take());
         let next = leg.named.get(failed_attempts).copied();
         let shared = self.pools.get_mut(&pool);
-        let moved = shared.and_then(|shared| shared.pool.served_leg(next?, prompt?));
+        let moved = shared.and_then(|shared| shared.pool.served_leg(next?, prompt.as_deref()?));
         match &moved {
-            Some((rank, _)) => leg.rank = *rank,
+            Some((rank, _, insertion)) => {
+                leg.rank = *rank;
+                leg.insertion = Some(*insertion);
+            }
             None => stream.leg = None,
         }
         self.metrics.leg_moved();
-        self.lose(pool, before, new_block);
-        if let Some((rank, sent)) = moved {
+        self.lose(pool, before, insertion, prompt.as_deref());
+        if let Some(stream) = self.streams.get_mut(&picker) {
+            stream.prompt = prompt;
+        }
+        if let Some((rank, sent, _)) = moved {
             self.tell_prompt(pool, rank, &sent);
         }
     }

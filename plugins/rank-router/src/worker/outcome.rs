@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use routing::{Attempt, BEAT_MS, Failure, Moved, RankId, Span};
+use routing::{Attempt, BEAT_MS, Failure, Insertion, Moved, Prompt, RankId, Span};
 use std::collections::BTreeMap;
 
 use super::Worker;
@@ -66,8 +66,11 @@ impl Worker {
         let is_bad = status >= 500 && !NOT_THE_RANK.contains(&status);
         stream.answer = if is_bad { Answer::Bad } else { Answer::Good };
         let (pool, attempt) = (stream.pool, stream.attempt(now_ms));
-        if is_bad {
+        if is_bad && stream.is_complete() {
             self.rank_failed(pool, suspect, Failure::ServerError, attempt, now_ms);
+        }
+        if !(200..300).contains(&status) {
+            self.refuse_prompt(picker);
         }
     }
 
@@ -76,6 +79,32 @@ impl Worker {
         if let Some(stream) = self.streams.get_mut(&picker) {
             stream.answer = Answer::Bad;
         }
+        self.refuse_prompt(picker);
+    }
+
+    /// The body of a request has ended after `body_bytes`, and all of it has gone on to its rank.
+    pub(crate) fn request_ended(&mut self, picker: u32, body_bytes: u64, now_ms: u64) {
+        let stream = self.streams.get_mut(&picker);
+        let Some(stream) = stream.filter(|stream| !stream.is_complete()) else {
+            return;
+        };
+        stream.complete_ms = Some(now_ms);
+        let (pool, ranks) = (stream.pool, stream.ranks());
+        let Some(shared) = self.pools.get_mut(&pool) else {
+            return;
+        };
+        let prefills = stream.leg.is_none();
+        let prompt = stream.prompt.as_deref();
+        if let Some(charge) = stream.charge.as_mut() {
+            shared.pool.complete(charge, prompt, body_bytes, prefills);
+        }
+        let leg = stream.leg.as_mut().and_then(|leg| leg.charge.as_mut());
+        if let Some(charge) = leg {
+            shared.pool.complete(charge, prompt, body_bytes, true);
+        }
+        ranks
+            .into_iter()
+            .for_each(|rank| self.tell_load(pool, rank));
     }
 
     /// The first byte of an answer came: prefill is over.
@@ -84,8 +113,12 @@ impl Worker {
             return;
         };
         let (pool, rank) = (stream.pool, stream.rank());
-        let (attempt, is_good) = (stream.attempt(now_ms), stream.answer == Answer::Good);
-        let is_streamed = stream.is_streamed;
+        // An answer before the end of the body shows nothing of what the rank does with the request.
+        let is_good = stream.answer == Answer::Good && stream.is_complete();
+        let (attempt, is_streamed) = (stream.attempt(now_ms), stream.tells_wait());
+        if is_good {
+            stream.take_insertions();
+        }
         let shared = self.pools.get_mut(&pool);
         if let (Some(shared), Some(charge)) = (shared, stream.charge.as_mut()) {
             shared.pool.first_byte(charge);
@@ -115,7 +148,9 @@ impl Worker {
         };
         let first = stream.named.first().copied();
         let (pool, attempt) = (stream.pool, stream.attempt(now_ms));
-        if let Some(address) = address.or(first) {
+        // A client that stops in its body can make a rank close the connection, but not refuse one.
+        let is_evidence = stream.is_complete() || failure == Failure::Connect;
+        if let Some(address) = address.or(first).filter(|_| is_evidence) {
             self.rank_failed(pool, address, failure, attempt, now_ms);
         }
     }
@@ -136,11 +171,11 @@ impl Worker {
             return;
         };
         let (pool, attempt) = (stream.pool, stream.attempt(now_ms));
-        let (picked_ms, expected_ms) = (stream.picked_ms, stream.expected_ms);
-        let Some(shared) = self.pools.get_mut(&pool).filter(|_| !stream.is_given_up) else {
+        let (since_ms, expected_ms) = (stream.awaited_since_ms(), stream.expected_ms);
+        let Some((shared, since_ms)) = self.pools.get_mut(&pool).zip(since_ms) else {
             return;
         };
-        let is_hung = shared.pool.is_hung(rank, picked_ms, expected_ms, now_ms);
+        let is_hung = shared.pool.is_hung(rank, since_ms, expected_ms, now_ms);
         let address = shared.pool.address(rank).filter(|_| is_hung);
         if let Some(address) = address {
             stream.is_given_up = true;
@@ -155,12 +190,12 @@ impl Worker {
         let waiting = self
             .streams
             .iter()
-            .filter(|(_, stream)| stream.waits_for_first_byte());
-        for (picker, stream) in waiting {
+            .filter_map(|(picker, stream)| Some((picker, stream, stream.awaited_since_ms()?)));
+        for (picker, stream, since_ms) in waiting {
             let leg = stream.leg.as_ref().map(|leg| (false, leg.rank));
             let own = stream.rank().map(|rank| (true, rank));
             for (is_own, rank) in leg.into_iter().chain(own) {
-                let wait = (stream.picked_ms, *picker);
+                let wait = (since_ms, *picker);
                 let place = oldest.entry((is_own, stream.pool, rank)).or_insert(wait);
                 *place = wait.min(*place);
             }
@@ -197,33 +232,40 @@ impl Worker {
             return;
         };
         let (pool, attempt, before) = (stream.pool, stream.attempt(now_ms), stream.rank());
-        let (charge, new_block) = (stream.charge.take(), stream.new_block.take());
+        let (charge, insertion) = (stream.charge.take(), stream.insertion.take());
+        let is_evidence = stream.is_complete();
+        let prompt = stream.prompt.take();
         let shared = self.pools.get_mut(&pool);
-        let moved = shared.zip(charge).and_then(|(shared, charge)| {
-            shared.pool.serve(charge, address, stream.prompt.as_deref())
-        });
+        let moved = shared
+            .zip(charge)
+            .and_then(|(shared, charge)| shared.pool.serve(charge, address, prompt.as_deref()));
         self.metrics.moved();
         if let Some(before) = before {
-            self.lose(pool, before, new_block);
+            self.lose(pool, before, insertion, prompt.as_deref());
             self.tell_load(pool, before);
+        }
+        if let Some(stream) = self.streams.get_mut(&picker) {
+            stream.prompt = prompt;
         }
         if let Some(moved) = moved {
             self.count_on(picker, pool, moved);
         }
-        for address in failed {
+        for address in failed.into_iter().filter(|_| is_evidence) {
             // In which way is not known any more; a refused connection would weigh more.
             self.rank_failed(pool, address, Failure::Reset, attempt, now_ms);
         }
     }
 
     /// A rank failed before it got the prompt, or lost it with its process: it is not believed to hold it.
-    pub(super) fn lose(&mut self, pool: u64, rank: RankId, new_block: Option<u64>) {
-        let shared = self.pools.get_mut(&pool);
-        if let (Some(shared), Some(new_block)) = (shared, new_block) {
-            shared.pool.lose(rank, new_block);
-            if let Some(key) = shared.pool.rank_key(rank) {
-                self.peers.lost(key, new_block);
-            }
+    pub(super) fn lose(
+        &mut self,
+        pool: u64,
+        rank: RankId,
+        insertion: Option<Insertion>,
+        prompt: Option<&Prompt>,
+    ) {
+        if let Some(insertion) = insertion {
+            self.take_back_from(pool, rank, &insertion, prompt);
         }
     }
 
@@ -231,7 +273,7 @@ impl Worker {
         let rank = moved.charge.rank();
         if let Some(stream) = self.streams.get_mut(&picker) {
             stream.charge = Some(moved.charge);
-            stream.new_block = moved.new_block;
+            stream.insertion = Some(moved.insertion);
             stream.expected = moved.expected;
         }
         self.tell_load(pool, rank);

@@ -194,6 +194,7 @@ impl Worker {
             .fold(own, |sum, totals| routing::Totals {
                 held: sum.held.saturating_add(totals.held),
                 in_flight: sum.in_flight.saturating_add(totals.in_flight),
+                incomplete: sum.incomplete.saturating_add(totals.incomplete),
                 queued_tokens: sum.queued_tokens.saturating_add(totals.queued_tokens),
             })
     }
@@ -244,7 +245,7 @@ impl Ears<'_> {
             }
             News::Load { key, .. }
             | News::Prompt { key, .. }
-            | News::Lost { key, .. }
+            | News::TakenBack { key, .. }
             | News::Doubted { key }
             | News::Forgotten { key, .. }
             | News::Capacity { key, .. }
@@ -266,7 +267,12 @@ impl Ears<'_> {
             } => {
                 pool.heard_prompt(key.rank, at_ms, aged_blocks, blocks, now_ms);
             }
-            News::Lost { new_block, .. } => pool.heard_loss(key.rank, new_block),
+            News::TakenBack {
+                aged_blocks,
+                held,
+                blocks,
+                ..
+            } => pool.heard_taken_back(key.rank, aged_blocks, held, blocks),
             News::Doubted { .. } => pool.heard_doubt(key.rank, now_ms),
             News::Forgotten { at_ms, .. } => pool.heard_forgotten(key.rank, at_ms, now_ms),
             News::Capacity { share, .. } => pool.heard_capacity(key.rank, share),

@@ -8,6 +8,15 @@ use routing::{
 use super::Worker;
 use crate::stream::{Stream, StreamLeg};
 
+/// What has come of a request by its pick.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Arrived {
+    /// Whether the body has ended.
+    pub(crate) has_ended: bool,
+    /// Whether the answer is to be streamed, as far as that was read.
+    pub(crate) is_streamed: bool,
+}
+
 /// Names and values of headers that a request is to have; none where there is no rank.
 pub(crate) type SteeringHeaders = Vec<(&'static str, String)>;
 
@@ -18,14 +27,17 @@ impl Worker {
         picker: u32,
         pool: u64,
         prompt: Option<Prompt>,
-        is_streamed: bool,
+        arrival: Arrived,
         now_ms: u64,
     ) -> SteeringHeaders {
         self.hear();
         self.requests = self.requests.wrapping_add(1);
         let seed = chain(self.vm, self.requests);
         let shared = self.pools.get_mut(&pool);
-        let picked = shared.and_then(|shared| shared.pool.pick(prompt.as_ref(), seed, now_ms));
+        let picked = shared.and_then(|shared| match arrival.has_ended {
+            true => shared.pool.pick(prompt.as_ref(), seed, now_ms),
+            false => shared.pool.pick_before_end(prompt.as_ref(), seed, now_ms),
+        });
         let Some(pick) = picked else {
             self.metrics.no_rank();
             return SteeringHeaders::new();
@@ -41,13 +53,15 @@ impl Worker {
         let stream = Stream {
             charge: Some(pick.charge),
             prompt: prompt.map(Box::new),
-            new_block: pick.new_block,
+            insertion: Some(pick.insertion),
             expected: pick.expected,
             leg: self.begin_leg(pool, pick.plan),
             named: pick.ranks,
             picked_ms: now_ms,
+            complete_ms: arrival.has_ended.then_some(now_ms),
+            is_early: !arrival.has_ended,
             expected_ms: milliseconds(pick.cost.queue_seconds + pick.cost.miss_seconds),
-            is_streamed,
+            is_streamed: arrival.is_streamed,
             ..Stream::held(pool)
         };
         self.put_stream(picker, stream);
@@ -62,7 +76,7 @@ impl Worker {
             ranks,
             charge,
             sent,
-            new_block,
+            insertion,
             ..
         } = leg;
         let rank = charge.rank();
@@ -72,7 +86,7 @@ impl Worker {
             rank,
             charge: Some(charge),
             named: ranks,
-            new_block,
+            insertion: Some(insertion),
         }))
     }
 

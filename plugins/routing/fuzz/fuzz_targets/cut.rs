@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
     let mut reader = PromptReader::new(endpoint, block_bytes);
     reader.feed(body);
     let mut prefaces = Prefaces::default();
-    let whole = reader.finish_with(true, None, &mut prefaces);
+    let whole = reader.finish_with(true, &mut prefaces);
     let layout = Layout::of(endpoint, body);
     if whole.body_end != BodyEnd::Whole || layout.is_ambiguous {
         return;
@@ -35,13 +35,13 @@ fuzz_target!(|input: &[u8]| {
         let is_front_whole = layout.last_end <= cut_at;
         if is_front_whole || layout.last_blocks.is_some_and(|start| start <= cut_at) {
             check(
-                &reader.clone().finish(false, None),
+                &reader.clone().finish(false),
                 &whole,
                 cut_at,
                 "on its own",
             );
         }
-        let prompt = reader.clone().finish_with(false, None, &mut prefaces);
+        let prompt = reader.clone().finish_with(false, &mut prefaces);
         check(&prompt, &whole, cut_at, "in a known conversation");
     }
 });

@@ -104,8 +104,7 @@ impl Worker {
             return;
         }
         let endpoint = Endpoint::ALL[usize::from(choice) % Endpoint::ALL.len()];
-        self.exchanges
-            .open(reader, endpoint, choice.is_multiple_of(2).then_some(1000));
+        self.exchanges.open(reader, endpoint);
         self.requests.insert(reader, Known::Open);
     }
 

@@ -52,8 +52,8 @@ fn read(
         is_unreadable: reader.is_unreadable(),
         is_complete: reader.is_complete(),
         has_kv_params: reader.scanner().has_kv_params(),
-        ended: reader.clone().finish(true, None),
-        cut: reader.finish(false, None),
+        ended: reader.clone().finish(true),
+        cut: reader.finish(false),
     }
 }
 

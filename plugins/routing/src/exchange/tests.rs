@@ -15,7 +15,7 @@ const BODY: &[u8] = br#"{"prompt":"once upon a time"}"#;
 
 fn held() -> Exchanges {
     let mut exchanges = Exchanges::default();
-    exchanges.open(READER, Endpoint::Completions, None);
+    exchanges.open(READER, Endpoint::Completions);
     assert!(exchanges.join(READER, PICKER, 64, LIMITS, 0));
     exchanges
 }
@@ -127,7 +127,7 @@ fn a_second_picker_does_not_hold() {
 #[test]
 fn nothing_is_due_before_a_picker_holds() {
     let mut exchanges = Exchanges::default();
-    exchanges.open(READER, Endpoint::Completions, None);
+    exchanges.open(READER, Endpoint::Completions);
     assert!(!exchanges.feed(READER, BODY, 1));
     assert!(!exchanges.end_body(READER));
     assert_eq!(
@@ -216,7 +216,7 @@ fn closing_says_whether_the_request_was_held() {
     let mut exchanges = held();
     assert!(exchanges.close(READER));
     assert!(!exchanges.close(READER));
-    exchanges.open(READER, Endpoint::Completions, None);
+    exchanges.open(READER, Endpoint::Completions);
     assert!(!exchanges.close(READER));
     assert_eq!(exchanges.held_requests(), 0);
 }
@@ -226,7 +226,7 @@ fn a_number_that_is_used_again_is_a_new_request() {
     let mut exchanges = held();
     exchanges.feed(READER, BODY, 1);
     exchanges.close(READER);
-    exchanges.open(READER, Endpoint::Completions, None);
+    exchanges.open(READER, Endpoint::Completions);
     assert!(exchanges.join(READER, 9, 64, LIMITS, 2));
     assert_eq!(due(&mut exchanges), []);
     assert!(exchanges.feed(READER, BODY, 3));
@@ -237,7 +237,7 @@ fn a_number_that_is_used_again_is_a_new_request() {
 fn requests_are_decided_in_the_order_in_which_they_became_due() {
     let mut exchanges = Exchanges::default();
     for reader in 0..20 {
-        exchanges.open(reader, Endpoint::Completions, None);
+        exchanges.open(reader, Endpoint::Completions);
         assert!(exchanges.join(reader, reader + 100, 64, LIMITS, 0));
     }
     exchanges.end_body(13);
@@ -257,14 +257,33 @@ fn requests_are_decided_in_the_order_in_which_they_became_due() {
 }
 
 #[test]
-fn a_cut_prompt_is_scaled_to_the_announced_length() {
+fn a_cut_prompt_weighs_what_came_of_it() {
     let mut exchanges = Exchanges::default();
-    exchanges.open(READER, Endpoint::Completions, Some(12_000));
+    exchanges.open(READER, Endpoint::Completions);
     assert!(exchanges.join(READER, PICKER, 64, LIMITS, 0));
     exchanges.feed(READER, &[b"{\"prompt\":\"", &[b'a'; 1189][..]].concat(), 1);
     let decidable = exchanges.take_due().pop().unwrap();
     assert_eq!(
-        (decidable.due, decidable.prompt.prompt_bytes),
-        (Due::ByteLimit, 11_890)
+        (
+            decidable.due,
+            decidable.prompt.prompt_bytes,
+            decidable.has_ended
+        ),
+        (Due::ByteLimit, 1189, false)
     );
+}
+
+#[test]
+fn a_body_whose_json_is_whole_has_not_ended_until_its_end_comes() {
+    let mut exchanges = Exchanges::default();
+    for (reader, ends) in [(READER, false), (READER + 1, true)] {
+        exchanges.open(reader, Endpoint::Completions);
+        assert!(exchanges.join(reader, PICKER, 64, LIMITS, 0));
+        exchanges.feed(reader, br#"{"prompt":"a"}"#, 1);
+        if ends {
+            exchanges.end_body(reader);
+        }
+        let decidable = exchanges.take_due().pop().unwrap();
+        assert_eq!((decidable.due, decidable.has_ended), (Due::BodyEnd, ends));
+    }
 }

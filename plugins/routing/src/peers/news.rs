@@ -21,6 +21,17 @@ pub struct Sent {
     pub aged_blocks: u32,
 }
 
+/// A prompt that a rank was sent and has not taken in: what [`Sent`] said of it holds no more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TakenBack {
+    /// The blocks that were told when it was sent, first to last.
+    pub blocks: Vec<SentBlock>,
+    /// So many of them the rank held before.
+    pub held: u32,
+    /// How much older the prompt had made the rank's other blocks.
+    pub aged_blocks: u32,
+}
+
 /// Work of one VM that has not come back: absolute, so that a lost event is made good by the next one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -28,6 +39,8 @@ pub struct Totals {
     pub held: u32,
     /// Requests on ranks.
     pub in_flight: u32,
+    /// Those of them whose body has not ended.
+    pub incomplete: u32,
     /// Tokens of them that wait for a first byte.
     pub queued_tokens: u64,
 }
@@ -71,12 +84,16 @@ pub enum News<'a> {
         /// The blocks, first to last.
         blocks: SentBlocks<'a>,
     },
-    /// A prompt never got to its rank.
-    Lost {
+    /// A rank has not taken a prompt in: it was refused, or never got there.
+    TakenBack {
         /// The rank.
         key: RankKey,
-        /// The first block that was new to it.
-        new_block: u64,
+        /// How much older the prompt had made the rank's other blocks.
+        aged_blocks: u32,
+        /// So many of the first blocks given the rank held before: it still does.
+        held: u32,
+        /// The blocks, first to last: those that were told when it was sent.
+        blocks: SentBlocks<'a>,
     },
     /// A rank may have lost all that it held: an answer did not find what must be there.
     Doubted {
@@ -149,11 +166,11 @@ const PROMPT: u8 = 3;
 const FAILED: u8 = 4;
 const ANSWERED: u8 = 5;
 const STANDING: u8 = 6;
-const LOST: u8 = 7;
 const TOLD: u8 = 8;
 const FORGOTTEN: u8 = 9;
 const CAPACITY: u8 = 10;
 const DOUBTED: u8 = 11;
+const TAKEN_BACK: u8 = 12;
 
 impl<'a> SentBlocks<'a> {
     /// The blocks, first to last.
@@ -187,6 +204,7 @@ pub(crate) fn write_totals(bytes: &mut Vec<u8>, totals: Totals) {
     bytes.push(TOTALS);
     bytes.extend_from_slice(&totals.held.to_le_bytes());
     bytes.extend_from_slice(&totals.in_flight.to_le_bytes());
+    bytes.extend_from_slice(&totals.incomplete.to_le_bytes());
     bytes.extend_from_slice(&totals.queued_tokens.to_le_bytes());
 }
 
@@ -196,6 +214,7 @@ pub(crate) fn write_load(bytes: &mut Vec<u8>, key: RankKey, load: RankLoad) {
     bytes.extend_from_slice(&load.queued_tokens.to_le_bytes());
     bytes.extend_from_slice(&load.held_tokens.to_le_bytes());
     bytes.extend_from_slice(&load.in_flight.to_le_bytes());
+    bytes.extend_from_slice(&load.incomplete.to_le_bytes());
 }
 
 /// Writes that a prompt went to a rank; no more than [`BLOCKS_PER_EVENT`] blocks.
@@ -210,6 +229,10 @@ pub(crate) fn write_prompt(
     write_head(bytes, PROMPT, key);
     bytes.extend_from_slice(&at_ms.to_le_bytes());
     bytes.extend_from_slice(&aged_blocks.to_le_bytes());
+    write_blocks(bytes, blocks);
+}
+
+fn write_blocks(bytes: &mut Vec<u8>, blocks: &[SentBlock]) {
     let count = u16::try_from(blocks.len()).unwrap_or(0);
     bytes.extend_from_slice(&count.to_le_bytes());
     for block in blocks {
@@ -218,10 +241,19 @@ pub(crate) fn write_prompt(
     }
 }
 
-/// Writes that a prompt never got to its rank.
-pub(crate) fn write_lost(bytes: &mut Vec<u8>, key: RankKey, new_block: u64) {
-    write_head(bytes, LOST, key);
-    bytes.extend_from_slice(&new_block.to_le_bytes());
+/// Writes that a rank has not taken a prompt in; no more than [`BLOCKS_PER_EVENT`] blocks.
+pub(crate) fn write_taken_back(
+    bytes: &mut Vec<u8>,
+    key: RankKey,
+    aged_blocks: u32,
+    held: u32,
+    blocks: &[SentBlock],
+) {
+    let blocks = blocks.get(..BLOCKS_PER_EVENT).unwrap_or(blocks);
+    write_head(bytes, TAKEN_BACK, key);
+    bytes.extend_from_slice(&aged_blocks.to_le_bytes());
+    bytes.extend_from_slice(&held.to_le_bytes());
+    write_blocks(bytes, blocks);
 }
 
 /// Writes that a rank may have lost all that it held.
@@ -279,6 +311,7 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
         TOTALS => News::Totals(Totals {
             held: requests(wire)?,
             in_flight: requests(wire)?,
+            incomplete: requests(wire)?,
             queued_tokens: tokens(wire)?,
         }),
         LOAD => News::Load {
@@ -287,6 +320,7 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
                 queued_tokens: tokens(wire)?,
                 held_tokens: tokens(wire)?,
                 in_flight: requests(wire)?,
+                incomplete: requests(wire)?,
             },
         },
         PROMPT => News::Prompt {
@@ -295,9 +329,11 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
             aged_blocks: wire.u32()?,
             blocks: SentBlocks::read(wire)?,
         },
-        LOST => News::Lost {
+        TAKEN_BACK => News::TakenBack {
             key: key(wire)?,
-            new_block: wire.u64()?,
+            aged_blocks: wire.u32()?,
+            held: wire.u32()?,
+            blocks: SentBlocks::read(wire)?,
         },
         DOUBTED => News::Doubted { key: key(wire)? },
         FORGOTTEN => News::Forgotten {
@@ -365,6 +401,7 @@ mod tests {
             queued_tokens,
             held_tokens,
             in_flight,
+            incomplete: in_flight / 2,
         }
     }
 
@@ -374,6 +411,7 @@ mod tests {
         let totals = Totals {
             held: 1,
             in_flight: 2,
+            incomplete: 1,
             queued_tokens: 3,
         };
         write_totals(&mut bytes, totals);
@@ -384,7 +422,7 @@ mod tests {
             from_ms: 1000,
             to_ms: 1030,
         };
-        write_lost(&mut bytes, KEY, 11);
+        write_taken_back(&mut bytes, KEY, 6, 1, &blocks);
         write_doubted(&mut bytes, KEY);
         write_forgotten(&mut bytes, KEY, 900);
         write_capacity(&mut bytes, KEY, 896);
@@ -413,12 +451,29 @@ mod tests {
                         .collect::<Vec<_>>()
                 ),
                 News::Told { at_us } => format!("told {at_us}"),
-                News::Totals(t) => format!("{} {} {}", t.held, t.in_flight, t.queued_tokens),
-                News::Load { key, load } => format!(
-                    "{} {} {} {} {}",
-                    key.pool, key.rank, load.queued_tokens, load.held_tokens, load.in_flight
+                News::Totals(t) => format!(
+                    "{} {} {} {}",
+                    t.held, t.in_flight, t.incomplete, t.queued_tokens
                 ),
-                News::Lost { key, new_block } => format!("{} lost {new_block}", key.rank),
+                News::Load { key, load } => format!(
+                    "{} {} {} {} {} {}",
+                    key.pool,
+                    key.rank,
+                    load.queued_tokens,
+                    load.held_tokens,
+                    load.in_flight,
+                    load.incomplete
+                ),
+                News::TakenBack {
+                    key,
+                    aged_blocks,
+                    held,
+                    blocks,
+                } => format!(
+                    "{} took {aged_blocks} back behind {held} of {}",
+                    key.rank,
+                    blocks.iter().count()
+                ),
                 News::Doubted { key } => format!("{} doubted", key.rank),
                 News::Forgotten { key, at_ms } => format!("{} forgotten {at_ms}", key.rank),
                 News::Capacity { key, share } => format!("{} has {share}", key.rank),
@@ -437,10 +492,10 @@ mod tests {
 
     const ALL: [&str; 11] = [
         "told 5000000",
-        "1 2 3",
-        "3 4 700 9000 5",
+        "1 2 1 3",
+        "3 4 700 9000 5 2",
         "4 at 900 from 6 [(11, 0), (12, 1)]",
-        "4 lost 11",
+        "4 took 6 back behind 1 of 2",
         "4 doubted",
         "4 forgotten 900",
         "4 has 896",

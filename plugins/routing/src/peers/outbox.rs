@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::news::{
-    self, BLOCKS_PER_EVENT, MOST_REQUESTS, MOST_TOKENS, RankKey, Sent, Span, Totals,
+    self, BLOCKS_PER_EVENT, MOST_REQUESTS, MOST_TOKENS, RankKey, Sent, Span, TakenBack, Totals,
 };
 use super::segment::{self, SEGMENT_BYTES, segment_key};
 use super::shared_memory::SharedMemory;
@@ -93,6 +93,7 @@ impl Outbox {
             queued_tokens: load.queued_tokens.min(MOST_TOKENS),
             held_tokens: load.held_tokens.min(MOST_TOKENS),
             in_flight: load.in_flight.min(MOST_REQUESTS),
+            incomplete: load.incomplete.min(MOST_REQUESTS),
         };
         self.append(|bytes| news::write_load(bytes, key, told));
     }
@@ -106,9 +107,14 @@ impl Outbox {
         }
     }
 
-    /// A prompt never got to its rank.
-    pub(crate) fn lost(&mut self, key: RankKey, new_block: u64) {
-        self.append(|bytes| news::write_lost(bytes, key, new_block));
+    /// A rank has not taken in a prompt that it was sent.
+    pub(crate) fn taken_back(&mut self, key: RankKey, taken: &TakenBack) {
+        let (mut aged_blocks, mut held) = (taken.aged_blocks, taken.held);
+        for blocks in taken.blocks.chunks(BLOCKS_PER_EVENT) {
+            self.append(|bytes| news::write_taken_back(bytes, key, aged_blocks, held, blocks));
+            aged_blocks = 0;
+            held = held.saturating_sub(u32::try_from(blocks.len()).unwrap_or(u32::MAX));
+        }
     }
 
     /// A rank may have lost all that it held.
@@ -179,6 +185,10 @@ impl Outbox {
             .in_flight
             .saturating_sub(before.in_flight)
             .saturating_add(after.in_flight);
+        totals.incomplete = totals
+            .incomplete
+            .saturating_sub(before.incomplete)
+            .saturating_add(after.incomplete);
         totals.queued_tokens = totals
             .queued_tokens
             .saturating_sub(before.queued_tokens)

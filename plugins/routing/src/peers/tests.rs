@@ -126,7 +126,7 @@ impl Vm {
                     prompts.extend(blocks.iter().map(|block| block.chain_hash));
                 }
                 News::Told { .. }
-                | News::Lost { .. }
+                | News::TakenBack { .. }
                 | News::Doubted { .. }
                 | News::Forgotten { .. }
                 | News::Capacity { .. }
@@ -150,6 +150,7 @@ impl Vm {
             queued_tokens: load.0,
             held_tokens: 2 * load.0,
             in_flight: load.1,
+            incomplete: 0,
         };
         self.peers.load(key, load);
         self.peers.flush(&mut memory.clone(), now_ms * 1000);
@@ -198,6 +199,7 @@ fn what_one_tells_the_other_knows_when_it_looks_next() {
     let totals = Totals {
         held: 0,
         in_flight: 2,
+        incomplete: 0,
         queued_tokens: 5,
     };
     assert_eq!((one.peers.totals(), other.totals[&0]), (totals, totals));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Pick, Pool};
+use super::{Arrival, Pick, Pool};
 use crate::{Prompt, RankId, SentBlock};
 
 impl Pool {
@@ -25,7 +25,7 @@ impl Pool {
                 *known = depth;
             }
         }
-        self.pick_at_hand(Some(prompt), seed, now_ms)
+        self.pick_at_hand(Some(prompt), Arrival::Complete, seed, now_ms)
     }
 
     pub(super) fn matched_tokens(&self, prompt: Option<&Prompt>, rank: RankId) -> u64 {
@@ -33,13 +33,11 @@ impl Pool {
         prompt.map_or(0, |prompt| self.rate.whole_tokens(prompt.bytes_in(depth)))
     }
 
-    pub(super) fn prompt_tokens(&self, prompt: Option<&Prompt>) -> u64 {
-        prompt.map_or(0, |prompt| self.rate.tokens(prompt.prompt_bytes))
-    }
-
-    pub(super) fn new_block(&self, prompt: Option<&Prompt>, rank: RankId) -> Option<u64> {
-        let block = prompt?.blocks.get(self.depth(rank))?;
-        Some(block.chain_hash)
+    /// Tokens of the prompt at hand, at most what the rank can hold: a longer one it refuses, and nothing that a client announces
+    /// weighs more.
+    pub(super) fn prompt_tokens(&self, prompt: Option<&Prompt>, rank: RankId) -> u64 {
+        let tokens = prompt.map_or(0, |prompt| self.rate.tokens(prompt.prompt_bytes));
+        tokens.min(self.said_tokens(rank))
     }
 
     /// Takes a prompt at hand: how much of it each rank holds, and how many tokens its bytes are.

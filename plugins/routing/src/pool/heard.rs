@@ -1,7 +1,7 @@
 //! What other workers tell of this pool.
 
 use super::Pool;
-use crate::{Attempt, Failure, RankLoad, SentBlock, SentBlocks, Span};
+use crate::{Attempt, Failure, RankLoad, SentBlock, SentBlocks, Span, TakenBack};
 
 impl Pool {
     /// Another worker has this on a rank from now on.
@@ -34,10 +34,21 @@ impl Pool {
         }
     }
 
-    /// A rank never got a prompt of another worker, of which this block was new to it.
-    pub fn heard_loss(&mut self, rank: u64, new_block: u64) {
+    /// A rank has not taken in a prompt of another worker: these blocks of it, of which the rank held so many before.
+    pub fn heard_taken_back(
+        &mut self,
+        rank: u64,
+        aged_blocks: u32,
+        held: u32,
+        blocks: SentBlocks<'_>,
+    ) {
         if let Some(rank) = self.seats.rank_of(rank) {
-            self.index.lose(rank, new_block);
+            let taken = TakenBack {
+                blocks: blocks.iter().collect(),
+                held,
+                aged_blocks,
+            };
+            self.index.take_back(rank, &taken);
         }
     }
 

@@ -12,7 +12,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Pool, Priced, RankView};
+use super::{Insertion, Pool, Priced, RankView};
 use crate::{Admission, Candidate, Charge, Cost, Expected, Prompt, RankId, Role, Sent, best_first};
 
 /// Ranks that a leg names: the best, and one for a second attempt. A third attempt does without.
@@ -29,8 +29,8 @@ pub struct Leg {
     pub charge: Charge,
     /// Blocks that are news for the other workers.
     pub sent: Sent,
-    /// The first block that it did not hold.
-    pub new_block: Option<u64>,
+    /// What the prompt changed in the index.
+    pub insertion: Insertion,
 }
 
 /// Whether another rank prefills, and if not, why.
@@ -88,9 +88,9 @@ impl Pool {
         prefillers: &[RankView],
         anchor: u64,
     ) -> Vec<Offer> {
-        let admission = Admission::of(prefillers.iter().map(|p| (p.standing, p.load.in_flight)));
+        let admission = Admission::of(prefillers.iter().map(|p| (p.standing, p.load.complete())));
         let takes = |p: &&RankView| {
-            admission != Admission::All && admission.takes(p.standing, p.load.in_flight)
+            admission != Admission::All && admission.takes(p.standing, p.load.complete())
         };
         let mut admitted: Vec<&RankView> = prefillers.iter().filter(takes).collect();
         if prompt.is_none() || admitted.is_empty() {
@@ -136,11 +136,10 @@ impl Pool {
             return (LegPlan::NoRank, None);
         };
         let matched_tokens = self.matched_tokens(Some(prompt), rank);
-        let new_block = self.new_block(Some(prompt), rank);
         let queued_tokens = self.uncached_tokens(Some(prompt), rank);
-        let (sent, ages) = self.remember(rank, Some(prompt));
-        let expected = self.expected(prompt, rank, &ages).of_leg();
-        let prompt_tokens = self.prompt_tokens(Some(prompt));
+        let added = self.remember(rank, Some(prompt));
+        let expected = self.expected(prompt, rank, &added.ages).of_leg();
+        let prompt_tokens = self.prompt_tokens(Some(prompt), rank);
         let charge = self.loads.charge(rank, queued_tokens, prompt_tokens);
         self.reported.note_load(rank, self.loads.total(rank));
         let named = offer.ranks.iter().take(NAMED_PREFILLERS);
@@ -148,8 +147,8 @@ impl Pool {
             ranks: named.filter_map(|rank| self.address(*rank)).collect(),
             matched_tokens,
             charge,
-            sent,
-            new_block,
+            sent: added.sent,
+            insertion: added.insertion,
         };
         (LegPlan::Leg(leg), Some(expected))
     }

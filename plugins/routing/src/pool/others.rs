@@ -29,7 +29,7 @@ impl Pool {
         self.miss_weight.note_busy(busy, destinations.len(), now_ms);
         let anchor = prompt.and_then(|prompt| self.homes.anchor(prompt, destinations.len()));
         self.home = anchor.and_then(|anchor| home(anchor, destinations));
-        anchor.or(prompt.map(|prompt| prompt.anchor))
+        anchor.or(prompt.filter(|p| p.tells_prompts_apart()).map(|p| p.anchor))
     }
 
     /// What a rank has of this gateway, and of others as far as that is known: their requests, each taken to be as one of
@@ -46,7 +46,7 @@ impl Pool {
     /// Tokens of the prompt at hand that a rank must be expected to compute.
     pub(super) fn uncached_tokens(&self, prompt: Option<&Prompt>, rank: RankId) -> u64 {
         let matched = self.matched_tokens(prompt, rank);
-        let unknown = self.prompt_tokens(prompt).saturating_sub(matched);
+        let unknown = self.prompt_tokens(prompt, rank).saturating_sub(matched);
         if self.home == Some(rank) {
             self.homes.uncached(unknown)
         } else {
@@ -70,7 +70,7 @@ impl Pool {
         let mut all = ranks.iter();
         let others = all.try_fold(0u32, |sum, rank| Some(sum.saturating_add(foreign(*rank)?)));
         let own = ranks.iter().fold(0u32, |sum, rank| {
-            sum.saturating_add(self.loads.total(*rank).in_flight)
+            sum.saturating_add(self.loads.total(*rank).complete())
         });
         if let Some(others) = others {
             self.homes.note_others(own, others);

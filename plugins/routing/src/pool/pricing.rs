@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Offer, Pool};
+use super::{Arrival, Offer, Pool};
 use crate::seats::Seat;
 use crate::{Admission, Candidate, Cost, Prompt, RankId, RankLoad, Role, Standing, Work, in_use};
 
@@ -31,25 +31,32 @@ pub(super) struct Priced {
 }
 
 impl Pool {
-    pub(super) fn destinations(&self, now_ms: u64) -> Vec<RankView> {
+    pub(super) fn destinations(&self, arrival: Arrival, now_ms: u64) -> Vec<RankView> {
         let destinations = self.seats.destinations();
-        destinations.map(|seat| self.view(seat, now_ms)).collect()
+        let view = |seat| self.view(seat, arrival, now_ms);
+        destinations.map(view).collect()
     }
 
     /// The ranks that may prefill for others; none in a pool whose ranks all prefill for themselves.
-    pub(super) fn prefillers(&self, now_ms: u64) -> Vec<RankView> {
+    pub(super) fn prefillers(&self, arrival: Arrival, now_ms: u64) -> Vec<RankView> {
         let prefillers = self.seats.prefillers();
-        prefillers.map(|seat| self.view(seat, now_ms)).collect()
+        let view = |seat| self.view(seat, arrival, now_ms);
+        prefillers.map(view).collect()
     }
 
-    fn view(&self, (rank, seat): (RankId, &Seat), now_ms: u64) -> RankView {
+    /// A rank as a pick sees it. A request whose body has not ended would probe nothing, so a half-open rank is closed to it.
+    fn view(&self, (rank, seat): (RankId, &Seat), arrival: Arrival, now_ms: u64) -> RankView {
+        let standing = match (self.health.standing(rank, now_ms), arrival) {
+            (Standing::Probe { .. }, Arrival::Incomplete) => Standing::Out,
+            (standing, _) => standing,
+        };
         RankView {
             rank,
             pod: seat.address.ip(),
             address_hash: seat.address_hash,
             role: seat.role,
             revision_hash: seat.revision_hash,
-            standing: self.health.standing(rank, now_ms),
+            standing,
             load: self.loads.total(rank),
             foreign: self.reported.foreign(rank, now_ms),
         }
@@ -62,8 +69,8 @@ impl Pool {
         destinations: &[RankView],
         offers: &[Offer],
     ) -> Vec<Priced> {
-        let admission = Admission::of(destinations.iter().map(|d| (d.standing, d.load.in_flight)));
-        let takes = |d: &&RankView| admission.takes(d.standing, d.load.in_flight);
+        let admission = Admission::of(destinations.iter().map(|d| (d.standing, d.load.complete())));
+        let takes = |d: &&RankView| admission.takes(d.standing, d.load.complete());
         let admitted: Vec<&RankView> = destinations.iter().filter(takes).collect();
         let all_reported = admitted.iter().all(|d| d.foreign.is_some());
         let price = |d: &&RankView| {
@@ -103,7 +110,8 @@ impl Pool {
                 .unwrap_or_else(miss_weight),
             held_tokens: load.held_tokens,
             in_use,
-            in_flight: load.in_flight,
+            // A request whose body has not ended takes nothing of its rank, and would steer others for as long as it stalls.
+            in_flight: load.complete(),
         }
     }
 

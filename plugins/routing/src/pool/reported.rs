@@ -44,7 +44,7 @@ impl Reported {
     /// Notes how much this gateway has on a rank.
     pub(super) fn note_load(&mut self, rank: RankId, load: RankLoad) {
         if let Some(last) = self.ranks.get_mut(rank.index()) {
-            last.peak = last.peak.max(load.in_flight);
+            last.peak = last.peak.max(load.complete());
         }
     }
 
@@ -98,7 +98,8 @@ impl LastReport {
                 let reported = running.saturating_add(waiting);
                 (reported.saturating_sub(self.peak), until_ms)
             });
-        self.peak = load.in_flight;
+        // The rank knows nothing yet of requests whose body has not ended.
+        self.peak = load.complete();
         self.capacity_tokens = report.capacity_tokens.or(self.capacity_tokens);
     }
 

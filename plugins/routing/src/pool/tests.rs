@@ -4,6 +4,7 @@ use crate::{Endpoint, PromptReader, RawConfig};
 mod apart;
 #[cfg(not(target_arch = "wasm32"))]
 mod apart_properties;
+mod bounded;
 #[cfg(not(target_arch = "wasm32"))]
 mod feedback;
 #[cfg(not(target_arch = "wasm32"))]
@@ -48,7 +49,7 @@ fn prompt(name: &str, blocks: usize) -> Prompt {
 fn read(text: &str) -> Prompt {
     let mut reader = PromptReader::new(Endpoint::Completions, BLOCK);
     reader.feed(format!("{{\"prompt\":{text:?}}}").as_bytes());
-    reader.finish(true, None)
+    reader.finish(true)
 }
 
 const TWO_PODS: [&str; 2] = ["10.0.0.1:8000-8001", "10.0.0.2:8000-8001"];

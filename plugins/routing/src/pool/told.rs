@@ -65,7 +65,7 @@ impl Pool {
         }
         if expected.life != self.index.life(expected.rank) {
             // Whatever it had lost, it has this prompt now.
-            told.sent = self.remember(expected.rank, Some(prompt)).0;
+            told.sent = self.remember(expected.rank, Some(prompt)).sent;
         }
         self.set_capacity(expected.rank);
         told

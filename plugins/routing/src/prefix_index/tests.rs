@@ -29,6 +29,15 @@ fn depths(index: &mut PrefixIndex, blocks: &[u64]) -> Vec<u32> {
     depths
 }
 
+/// A prompt of which the rank held so many blocks before.
+fn taken(hashes: &[u64], held: u32, aged_blocks: u32) -> TakenBack {
+    TakenBack {
+        blocks: sent(hashes),
+        held,
+        aged_blocks,
+    }
+}
+
 #[test]
 fn each_rank_matches_what_it_was_sent() {
     let mut index = index(100);
@@ -39,20 +48,60 @@ fn each_rank_matches_what_it_was_sent() {
 }
 
 #[test]
-fn a_rank_that_loses_a_block_matches_up_to_it_until_it_is_sent_again() {
+fn a_rank_keeps_what_it_held_before_a_prompt_that_is_taken_back_and_nothing_else_of_it() {
     let mut index = index(100);
     insert(&mut index, A, &[1, 2, 3]);
     insert(&mut index, B, &[1, 2, 3]);
-    index.lose(A, 2);
-    index.lose(A, 77);
+    index.take_back(A, &taken(&[1, 2, 3], 1, 0));
+    index.take_back(A, &taken(&[77], 0, 0));
     assert_eq!(depths(&mut index, &[1, 2, 3]), [1, 3]);
-    index.lose(B, 2);
+    index.take_back(B, &taken(&[2, 3], 0, 0));
     assert_eq!(
         (depths(&mut index, &[1, 2, 3]), index.len()),
-        (vec![1, 1], 2)
+        (vec![1, 1], 1)
     );
     insert(&mut index, A, &[1, 2, 3]);
     assert_eq!(depths(&mut index, &[1, 2, 3]), [3, 1]);
+}
+
+#[test]
+fn a_prompt_that_is_taken_back_leaves_the_others_as_young_as_they_were() {
+    let mut index = index(10);
+    insert(&mut index, A, &[1, 2, 3]);
+    let large: Vec<u64> = (100..110).collect();
+    let inserted = index.insert(A, &sent(&large));
+    assert_eq!(
+        depths(&mut index, &[1, 2, 3])[0],
+        0,
+        "there was room for one of both"
+    );
+    index.take_back(A, &taken(&large, 0, inserted.aged_blocks));
+    assert_eq!(depths(&mut index, &[1, 2, 3])[0], 3);
+    assert_eq!(depths(&mut index, &large)[0], 0);
+    assert_eq!(index.len(), 3, "nothing of it is kept");
+}
+
+#[test]
+fn what_is_sent_while_a_prompt_is_taken_back_stays() {
+    let mut index = index(20);
+    let refused: Vec<u64> = (100..115).collect();
+    let inserted = index.insert(A, &sent(&refused));
+    insert(&mut index, A, &[1, 2, 3]);
+    index.take_back(A, &taken(&refused, 0, inserted.aged_blocks));
+    assert_eq!(depths(&mut index, &[1, 2, 3])[0], 3);
+    insert(&mut index, A, &[1, 2, 3, 4]);
+    assert_eq!(depths(&mut index, &[1, 2, 3, 4])[0], 4);
+}
+
+#[test]
+fn taking_back_what_was_told_keeps_other_prompts_with_the_same_start() {
+    let mut index = index(100);
+    index.tell(A, &sent(&[1, 2, 7, 8]), 4);
+    index.tell(A, &sent(&[1, 2, 9]), 1);
+    index.take_back(A, &taken(&[1, 2, 7, 8], 2, 4));
+    assert_eq!(depths(&mut index, &[1, 2, 9])[0], 3);
+    assert_eq!(depths(&mut index, &[1, 2, 7, 8])[0], 2);
+    assert_eq!(index.clocks[0].inserted, 1);
 }
 
 #[test]
@@ -456,7 +505,7 @@ fn a_told_prompt_makes_the_rank_older_by_what_was_told() {
 fn a_prompt_that_was_told_and_never_got_to_its_rank_is_not_matched() {
     let mut index = index(160);
     index.tell(A, &sent(&[1, 2, 3]), 3);
-    index.lose(A, 1);
+    index.take_back(A, &taken(&[1, 2, 3], 0, 3));
     assert_eq!(depths(&mut index, &[1, 2, 3]), [0, 0]);
 }
 

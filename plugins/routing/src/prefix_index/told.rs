@@ -64,11 +64,17 @@ impl Told {
         taken
     }
 
-    /// `rank` never got the prompt that begins with this block.
-    pub(super) fn lose(&mut self, rank: u16, first: u64) {
-        let mut kept = self.take(first);
-        kept.retain(|prompt| prompt.holder.rank != rank);
-        for prompt in kept {
+    /// `rank` has not taken in the prompts that begin with block `first`, from block `from` on. Prompts without that block stay.
+    pub(super) fn cut(&mut self, rank: u16, first: u64, from: u64) {
+        for mut prompt in self.take(first) {
+            let is_it = |block: &SentBlock| block.chain_hash == from;
+            let end = match prompt.holder.rank == rank {
+                true => prompt.blocks.iter().position(is_it),
+                false => None,
+            };
+            if let Some(kept) = end.and_then(|end| prompt.blocks.get(..end)) {
+                prompt.blocks = kept.into();
+            }
             self.keep(prompt);
         }
     }
@@ -127,8 +133,18 @@ mod tests {
         let mut told = Told::new(100);
         told.keep(prompt(1, 10, 5));
         told.keep(prompt(2, 10, 5));
-        told.lose(1, 10);
+        told.cut(1, 10, 10);
         let ranks: Vec<u16> = told.take(10).iter().map(|told| told.holder.rank).collect();
         assert_eq!(ranks, [2]);
+    }
+
+    #[test]
+    fn prompts_that_part_before_a_block_keep_theirs_when_it_is_cut() {
+        let mut told = Told::new(100);
+        told.keep(prompt(1, 10, 5));
+        told.keep(prompt(1, 10, 2));
+        told.cut(1, 10, 13);
+        let lengths: Vec<usize> = told.take(10).iter().map(|told| told.blocks.len()).collect();
+        assert_eq!(lengths, [3, 2]);
     }
 }

@@ -21,7 +21,7 @@ const BLOCK: usize = 64;
 fn read_pieces(endpoint: Endpoint, pieces: &[&[u8]]) -> Prompt {
     let mut reader = PromptReader::new(endpoint, BLOCK);
     pieces.iter().for_each(|piece| reader.feed(piece));
-    reader.finish(true, None)
+    reader.finish(true)
 }
 
 fn read(endpoint: Endpoint, body: &str) -> Prompt {
@@ -201,10 +201,7 @@ fn a_reader_says_when_nothing_more_can_be_learnt() {
 fn a_body_that_is_whole_though_nobody_said_so_is_whole() {
     let mut reader = PromptReader::new(Completions, BLOCK);
     reader.feed(br#"{"prompt":"a"}"#);
-    assert_eq!(
-        reader.finish(false, Some(1_000_000)),
-        completions(r#"{"prompt":"a"}"#)
-    );
+    assert_eq!(reader.finish(false), completions(r#"{"prompt":"a"}"#));
 }
 
 #[test]
@@ -226,6 +223,6 @@ fn a_long_prompt_is_counted_beyond_its_last_block() {
     reader.feed(b"{\"prompt\":\"");
     (0..100).for_each(|_| reader.feed(&[b'a'; 4096]));
     reader.feed(b"\"}");
-    let prompt = reader.finish(true, None);
+    let prompt = reader.finish(true);
     assert_eq!((prompt.blocks.len(), prompt.prompt_bytes), (1888, 409_600));
 }

@@ -8,7 +8,7 @@ const BEGINNING: &[u8] = br#"{"prompt":"once""#;
 /// A request that a picker holds, of a pool that refuses or not.
 fn held_by(refuses: bool) -> Exchanges {
     let mut exchanges = Exchanges::default();
-    exchanges.open(READER, Endpoint::Completions, None);
+    exchanges.open(READER, Endpoint::Completions);
     exchanges.guard(READER, refuses);
     assert!(exchanges.join(READER, PICKER, 64, LIMITS, 0));
     exchanges
@@ -17,7 +17,7 @@ fn held_by(refuses: bool) -> Exchanges {
 /// A request of a pool that refuses, whose body carries no prompt that can be read.
 fn unread() -> Exchanges {
     let mut exchanges = Exchanges::default();
-    exchanges.open(READER, None, None);
+    exchanges.open(READER, None);
     exchanges.guard(READER, true);
     assert!(exchanges.sees_no_prompt(READER));
     assert!(!exchanges.join(READER, PICKER, 64, LIMITS, 0));
@@ -130,7 +130,7 @@ fn what_can_hold_nothing_more_is_not_read_on() {
 #[test]
 fn where_it_is_allowed_nothing_is_read_but_prompts() {
     let mut exchanges = Exchanges::default();
-    exchanges.open(READER, None, None);
+    exchanges.open(READER, None);
     exchanges.guard(READER, false);
     assert!(!exchanges.is_reading(READER));
 }
@@ -138,7 +138,7 @@ fn where_it_is_allowed_nothing_is_read_but_prompts() {
 #[test]
 fn what_passed_before_a_picker_came_counts() {
     let mut exchanges = Exchanges::default();
-    exchanges.open(READER, Endpoint::Completions, None);
+    exchanges.open(READER, Endpoint::Completions);
     assert!(exchanges.is_reading(READER));
     exchanges.feed(READER, &[BEGINNING, FORBIDDEN].concat(), 1);
     assert!(
@@ -152,7 +152,7 @@ fn what_passed_before_a_picker_came_counts() {
 #[test]
 fn what_began_before_a_picker_held_is_watched_and_no_prompt() {
     let mut exchanges = Exchanges::default();
-    exchanges.open(READER, Endpoint::Completions, None);
+    exchanges.open(READER, Endpoint::Completions);
     exchanges.feed(READER, BEGINNING, 1);
     exchanges.guard(READER, true);
     assert!(exchanges.join(READER, PICKER, 64, LIMITS, 2));

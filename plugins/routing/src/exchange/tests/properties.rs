@@ -49,7 +49,7 @@ impl Gateway {
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
         match step {
             Step::Open(reader) if !self.held.contains_key(&reader) => {
-                self.exchanges.open(reader, Endpoint::Completions, None);
+                self.exchanges.open(reader, Endpoint::Completions);
                 self.held.insert(reader, None);
             }
             Step::Open(_) => {}

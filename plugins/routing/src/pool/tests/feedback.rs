@@ -83,6 +83,7 @@ impl Traffic {
             blocks,
             model: 9,
             body_end: BodyEnd::Whole,
+            read_bytes: 0,
         }
     }
 }
@@ -391,7 +392,7 @@ fn the_rank_that_is_credited_need_not_be_the_one_that_answered() {
     pool.remember(prefilling, Some(&alice));
     pool.end(pick.charge);
     pool.look_up(Some(&alice));
-    let ages = pool.remember(prefilling, Some(&alice)).1;
+    let ages = pool.remember(prefilling, Some(&alice)).ages;
     let expected = pool.expected(&alice, prefilling, &ages);
     for change in [Change::Doubted, Change::Forgotten] {
         let told = pool.told(&expected, &alice, &usage(&alice, 0), 0, 0);

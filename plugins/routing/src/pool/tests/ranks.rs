@@ -136,13 +136,13 @@ fn a_rank_that_never_got_a_prompt_holds_what_it_was_sent_before() {
     let pick = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
     let (failed, home) = (pick.charge.rank(), pick.ranks[0]);
     assert_eq!(earlier.charge.rank(), failed);
-    pool.lose(failed, pick.new_block.unwrap());
+    pool.take_back(failed, &prompt("alice", 40), &pick.insertion);
     pool.end(pick.charge);
     pool.end(earlier.charge);
     let again = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
     assert_eq!((again.ranks[0], again.matched_tokens), (home, 320));
     let known = pool.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
-    assert_eq!(known.new_block, None, "all of it was there");
+    assert!(known.sent.blocks.is_empty(), "all of it was there");
 }
 
 #[test]

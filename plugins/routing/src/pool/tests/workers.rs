@@ -78,7 +78,12 @@ impl Pair {
                 } => {
                     pool.heard_prompt(key.rank, at_ms, aged_blocks, blocks, now_ms);
                 }
-                News::Lost { key, new_block } => pool.heard_loss(key.rank, new_block),
+                News::TakenBack {
+                    key,
+                    aged_blocks,
+                    held,
+                    blocks,
+                } => pool.heard_taken_back(key.rank, aged_blocks, held, blocks),
                 News::Doubted { key } => pool.heard_doubt(key.rank, now_ms),
                 News::Forgotten { key, at_ms } => {
                     pool.heard_forgotten(key.rank, at_ms, now_ms);
@@ -281,10 +286,9 @@ fn no_worker_believes_a_prompt_where_it_never_got() {
         pick.charge.rank(),
         pair.pools[0].rank_key(pick.charge.rank()),
     );
-    let (key, new_block) = (key.unwrap(), pick.new_block.unwrap());
     pair.pools[0].end(pick.charge);
-    pair.pools[0].lose(failed, new_block);
-    pair.peers[0].lost(key, new_block);
+    let taken = pair.pools[0].take_back(failed, &prompt, &pick.insertion);
+    pair.peers[0].taken_back(key.unwrap(), &taken);
     pair.tell_load(0, failed);
     assert_eq!(pair.pick(1, &prompt).matched_tokens, 0);
 }

@@ -86,7 +86,7 @@ fn a_body_that_is_known_has_leading_blocks_wherever_it_is_cut() {
             let mut read = |bytes: usize, is_end| {
                 let mut reader = PromptReader::new(endpoint, BLOCK);
                 reader.feed(&body[..bytes]);
-                reader.finish_with(is_end, None, &mut prefaces)
+                reader.finish_with(is_end, &mut prefaces)
             };
             let whole = hashes(&read(body.len(), true));
             for at in 0..body.len() {

@@ -67,7 +67,7 @@ fn every_split_point_gives_the_same_prompt() {
 fn cut(endpoint: Endpoint, body: &str, at: usize) -> Prompt {
     let mut reader = PromptReader::new(endpoint, BLOCK);
     reader.feed(&body.as_bytes()[..at]);
-    reader.finish(false, None)
+    reader.finish(false)
 }
 
 /// Checks that a body cut from `from` on has leading blocks of the whole, more and more of them.
@@ -146,11 +146,13 @@ fn messages_before_tools_that_are_cut_are_left_out() {
 }
 
 #[test]
-fn the_length_of_a_cut_body_is_estimated_from_the_whole() {
+fn a_cut_body_counts_what_was_read_until_all_of_it_has_come() {
     let body = format!(r#"{{"prompt":"{}"#, text("once", 990));
     let mut reader = PromptReader::new(Completions, BLOCK);
     reader.feed(body.as_bytes());
-    assert_eq!(reader.finish(false, Some(10_010)).prompt_bytes, 9900);
+    let cut = reader.finish(false);
+    assert_eq!((cut.prompt_bytes, cut.read_bytes), (990, 1001));
+    assert_eq!(cut.bytes_of_body(10_010), 9900);
 }
 
 #[test]

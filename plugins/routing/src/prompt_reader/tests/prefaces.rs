@@ -23,13 +23,13 @@ fn tools(name: &str) -> String {
 fn read_whole(body: &str, prefaces: &mut Prefaces) -> Prompt {
     let mut reader = PromptReader::new(ChatCompletions, BLOCK);
     reader.feed(body.as_bytes());
-    reader.finish_with(true, None, prefaces)
+    reader.finish_with(true, prefaces)
 }
 
 fn read_cut(body: &str, bytes: usize, prefaces: &mut Prefaces) -> Prompt {
     let mut reader = PromptReader::new(ChatCompletions, BLOCK);
     reader.feed(&body.as_bytes()[..bytes]);
-    reader.finish_with(false, None, prefaces)
+    reader.finish_with(false, prefaces)
 }
 
 #[test]

@@ -228,7 +228,7 @@ proptest! {
         let mut reader = PromptReader::new(ChatCompletions, BLOCK);
         reader.feed(front.as_bytes());
         reader.feed(&messages.as_bytes()[..cut.index(messages.len())]);
-        let prompt = reader.finish(false, None);
+        let prompt = reader.finish(false);
         prop_assert_eq!(prompt.body_end, BodyEnd::Cut);
         prop_assert!(whole.starts_with(&hashes(&prompt)), "{}{}", front, messages);
     }
