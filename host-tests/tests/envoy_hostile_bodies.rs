@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use host_tests::apart::{Apart, ApartScene};
 use host_tests::bootstrap::Bootstrap;
 use host_tests::connection::{Connection, Protocol};
 use host_tests::conversation;
 use host_tests::each_envoy;
-use host_tests::reply::Reply;
+use host_tests::envoy::Envoy;
+use host_tests::reply::{Reply, post};
 use host_tests::scene::{ECHO, Scene};
-use host_tests::sim::Fault;
+use host_tests::sim::{Fault, SidecarVersion};
 use host_tests::upload::{self, Pace};
 use hyper::Method;
 use serde_json::{Value, json};
@@ -30,8 +32,8 @@ fn by_timer(bootstrap: Bootstrap) -> Bootstrap {
 }
 
 /// Sends the head of a request and the beginning of its body, and then nothing.
-async fn stall(scene: &Scene, head: &str, beginning: &str) -> Result<TcpStream> {
-    let gateway = scene.envoy.gateway();
+async fn stall(envoy: &Envoy, head: &str, beginning: &str) -> Result<TcpStream> {
+    let gateway = envoy.gateway();
     let mut stream = TcpStream::connect(gateway).await?;
     let head = format!("POST {COMPLETIONS} HTTP/1.1\r\nhost: {gateway}\r\n{head}\r\n\r\n");
     stream.write_all(head.as_bytes()).await?;
@@ -40,33 +42,30 @@ async fn stall(scene: &Scene, head: &str, beginning: &str) -> Result<TcpStream> 
 }
 
 /// A body that announces a terabyte and has a hundred bytes.
-async fn announce(scene: &Scene, number: usize) -> Result<TcpStream> {
+async fn announce(envoy: &Envoy, number: usize) -> Result<TcpStream> {
     let beginning = format!(
         r#"{{"model":"simulated","prompt":"{number} {}"#,
         "x".repeat(70)
     );
-    stall(scene, "content-length: 1000000000000", &beginning).await
+    stall(envoy, "content-length: 1000000000000", &beginning).await
 }
 
 /// A chunked body that stops in its prompt, of a request whose answer would be streamed.
-async fn hang(scene: &Scene, number: usize) -> Result<TcpStream> {
+async fn hang(envoy: &Envoy, number: usize) -> Result<TcpStream> {
     let beginning = format!(r#"{{"model":"simulated","stream":true,"prompt":"hang {number} "#);
     let chunk = format!("{:x}\r\n{beginning}\r\n", beginning.len());
-    stall(scene, "transfer-encoding: chunked", &chunk).await
+    stall(envoy, "transfer-encoding: chunked", &chunk).await
 }
 
-async fn stalled(scene: &Scene, count: usize, announces: bool) -> Result<Vec<TcpStream>> {
+async fn stalled(envoy: &Envoy, count: usize, announces: bool) -> Result<Vec<TcpStream>> {
     let mut streams = Vec::new();
     for number in 0..count {
         streams.push(match announces {
-            true => announce(scene, number).await?,
-            false => hang(scene, number).await?,
+            true => announce(envoy, number).await?,
+            false => hang(envoy, number).await?,
         });
         let count = u64::try_from(streams.len())?;
-        scene
-            .envoy
-            .wait_for_metric("requests_incomplete", count)
-            .await?;
+        envoy.wait_for_metric("requests_incomplete", count).await?;
     }
     Ok(streams)
 }
@@ -127,7 +126,7 @@ fn refused(number: usize, bytes: usize) -> Value {
 each_envoy! {
     async fn an_announced_terabyte_weighs_nothing(version: &str) -> Result<()> {
         let scene = Scene::start(version, 2, 8, by_timer).await?;
-        let streams = stalled(&scene, 15, true).await?;
+        let streams = stalled(&scene.envoy, 15, true).await?;
         assert_eq!(scene.envoy.metric("queued_tokens").await?, 0);
         let ranks = honest(&scene, 0..160).await?;
         println!("{version}: busiest of 16 ranks got {} % of 160 honest requests beside 15 announced terabytes", busiest(&ranks));
@@ -180,7 +179,7 @@ each_envoy! {
 
     async fn bodies_that_stop_put_no_rank_out(version: &str) -> Result<()> {
         let scene = Scene::start(version, 2, 8, by_timer).await?;
-        let streams = stalled(&scene, 15, false).await?;
+        let streams = stalled(&scene.envoy, 15, false).await?;
         // Longer than a rank may stay silent, and others are answered all the time.
         let end = tokio::time::Instant::now() + Duration::from_secs(8);
         let (mut number, mut most_out) = (0, 0);
@@ -196,9 +195,29 @@ each_envoy! {
         scene.envoy.wait_until_nothing_is_counted().await
     }
 
+    async fn bodies_that_stop_put_no_rank_out_where_prefill_and_decode_are_apart(version: &str) -> Result<()> {
+        let apart = Apart { pods: 2, ranks_per_pod: 4, sidecar: SidecarVersion::V0_9 };
+        let scene = ApartScene::start(version, apart, by_timer).await?;
+        let streams = stalled(&scene.envoy, 15, false).await?;
+        let end = tokio::time::Instant::now() + Duration::from_secs(8);
+        let (mut number, mut most_out) = (0, 0);
+        while tokio::time::Instant::now() < end {
+            let mut body = guest(number);
+            body["stream"] = json!(true);
+            let reply = post(scene.envoy.gateway(), COMPLETIONS, &body).await?;
+            ensure!(reply.status == 200, "{reply:?}");
+            number += 1;
+            most_out = most_out.max(scene.envoy.metric("ranks_out").await?);
+        }
+        println!("{version}: at most {most_out} of 8 prefill and 8 decode ranks were out, {number} honest requests");
+        assert_eq!(most_out, 0);
+        drop(streams);
+        scene.envoy.wait_until_nothing_is_counted().await
+    }
+
     async fn bodies_that_stop_keep_no_rank_from_coming_back(version: &str) -> Result<()> {
         let scene = Scene::start(version, 1, 2, by_timer).await?;
-        let streams = stalled(&scene, 40, false).await?;
+        let streams = stalled(&scene.envoy, 40, false).await?;
         scene.set_all(Fault::Failing { status: 500 }).await;
         let mut connection = scene.connect(Protocol::Http1Length).await?;
         let mut number = 0;
