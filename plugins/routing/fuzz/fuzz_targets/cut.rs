@@ -34,12 +34,7 @@ fuzz_target!(|input: &[u8]| {
         cut_at += piece.len();
         let is_front_whole = layout.last_end <= cut_at;
         if is_front_whole || layout.last_blocks.is_some_and(|start| start <= cut_at) {
-            check(
-                &reader.clone().finish(false),
-                &whole,
-                cut_at,
-                "on its own",
-            );
+            check(&reader.clone().finish(false), &whole, cut_at, "on its own");
         }
         let prompt = reader.clone().finish_with(false, &mut prefaces);
         check(&prompt, &whole, cut_at, "in a known conversation");

@@ -1,5 +1,6 @@
 //! Requests of a worker in any order of callbacks, against a count kept by hand: every held request is decided once or
-//! closed, every charge is given back, and in the end all counts are zero.
+//! closed, every charge is given back, and in the end all counts are zero. A request weighs nothing before its body has ended and
+//! never more than its rank can hold, and when all prompts were taken back nothing is believed of any.
 
 #![no_main]
 
@@ -7,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use libfuzzer_sys::fuzz_target;
-use routing::{Charge, Config, Endpoint, Exchanges, Limits, Pool, RawConfig};
+use routing::{Charge, Config, Endpoint, Exchanges, Insertion, Limits, Pool, Prompt, RawConfig};
 
 const READERS: u8 = 4;
 const BLOCK_BYTES: usize = 64;
@@ -55,6 +56,14 @@ enum Known {
     Decided,
 }
 
+/// A request on a rank.
+struct OnRank {
+    charge: Charge,
+    rank: SocketAddr,
+    prompt: Option<Prompt>,
+    insertion: Insertion,
+}
+
 struct Worker {
     exchanges: Exchanges,
     pool: Pool,
@@ -65,7 +74,9 @@ struct Worker {
     decided: BTreeSet<u32>,
     read: BTreeSet<u32>,
     /// What each picker's request counts, and where.
-    charges: BTreeMap<u32, (Charge, SocketAddr)>,
+    charges: BTreeMap<u32, OnRank>,
+    /// Every prompt that a rank was sent.
+    prompts: Vec<Prompt>,
 }
 
 impl Worker {
@@ -79,13 +90,14 @@ impl Worker {
             decided: BTreeSet::new(),
             read: BTreeSet::new(),
             charges: BTreeMap::new(),
+            prompts: Vec::new(),
         }
     }
 
     fn step(&mut self, what: u8, how: u8) {
         let reader = u32::from(how % READERS);
         let choice = how / READERS;
-        match what % 12 {
+        match what % 13 {
             0 => self.open(reader, choice),
             1 => self.join(reader),
             2..=4 => self.feed(reader, choice),
@@ -95,6 +107,7 @@ impl Worker {
             8 => self.decide(),
             9 => self.first_byte(choice),
             10 => self.end(choice),
+            11 => self.complete(choice),
             _ => self.pool.reconfigure(config(how)),
         }
     }
@@ -200,9 +213,20 @@ impl Worker {
                 .endpoint
                 .fills_cache()
                 .then_some(&decidable.prompt);
-            let pick = self.pool.pick(prompt, 7, 0).expect("there are ranks");
-            self.charges
-                .insert(decidable.picker, (pick.charge, pick.ranks[0]));
+            let pick = match decidable.has_ended {
+                true => self.pool.pick(prompt, 7, 0),
+                false => self.pool.pick_before_end(prompt, 7, 0),
+            };
+            let pick = pick.expect("there are ranks");
+            assert_eq!(pick.charge.is_incomplete(), !decidable.has_ended);
+            let on_rank = OnRank {
+                charge: pick.charge,
+                rank: pick.ranks[0],
+                prompt: prompt.cloned(),
+                insertion: pick.insertion,
+            };
+            self.prompts.extend(on_rank.prompt.clone());
+            self.charges.insert(decidable.picker, on_rank);
         }
         for done in self.exchanges.take_read() {
             assert!(
@@ -210,14 +234,19 @@ impl Worker {
                 "read on before it was decided on"
             );
             assert!(self.read.insert(done.picker), "read to its end twice");
-            if let Some((charge, _)) = self.charges.get(&done.picker) {
-                self.pool.learn(charge.rank(), &done.prompt);
+            if let Some(on_rank) = self.charges.get_mut(&done.picker) {
+                let beginning = on_rank.prompt.as_ref().map(|cut| (cut, &on_rank.insertion));
+                let rank = on_rank.charge.rank();
+                let learnt = self.pool.learn(rank, beginning, &done.prompt);
+                on_rank.insertion = learnt.insertion;
+                self.prompts.push(done.prompt.clone());
+                on_rank.prompt = Some(done.prompt);
             }
         }
     }
 
     fn first_byte(&mut self, choice: u8) {
-        if let Some((charge, _)) = self.charges.values_mut().nth(usize::from(choice)) {
+        if let Some(OnRank { charge, .. }) = self.charges.values_mut().nth(usize::from(choice)) {
             let queued = charge.queued_tokens();
             assert_eq!(self.pool.first_byte(charge), queued);
             assert_eq!(self.pool.first_byte(charge), 0);
@@ -226,9 +255,24 @@ impl Worker {
 
     fn end(&mut self, choice: u8) {
         let picker = self.charges.keys().nth(usize::from(choice)).copied();
-        if let Some((charge, _)) = picker.and_then(|picker| self.charges.remove(&picker)) {
-            let queued = charge.queued_tokens();
-            assert_eq!(self.pool.end(charge), queued);
+        if let Some(on_rank) = picker.and_then(|picker| self.charges.remove(&picker)) {
+            let (rank, queued) = (on_rank.charge.rank(), on_rank.charge.queued_tokens());
+            if let Some(prompt) = &on_rank.prompt {
+                self.pool.take_back(rank, prompt, &on_rank.insertion);
+            }
+            assert_eq!(self.pool.end(on_rank.charge), queued);
+        }
+    }
+
+    /// The body of a request has ended, after any number of bytes.
+    fn complete(&mut self, choice: u8) {
+        let on_rank = self.charges.values_mut().nth(usize::from(choice));
+        if let Some(OnRank { charge, prompt, .. }) = on_rank {
+            let (was_incomplete, body_bytes) = (charge.is_incomplete(), u64::from(choice) << 50);
+            let is_news = self
+                .pool
+                .complete(charge, prompt.as_ref(), body_bytes, true);
+            assert_eq!((is_news, charge.is_incomplete()), (was_incomplete, false));
         }
     }
 
@@ -240,8 +284,11 @@ impl Worker {
             .count();
         assert_eq!(self.exchanges.held_requests(), held);
         let mut loads: HashMap<SocketAddr, (u64, u32)> = HashMap::new();
-        for (charge, address) in self.charges.values() {
-            let load = loads.entry(*address).or_default();
+        for OnRank { charge, rank, .. } in self.charges.values() {
+            let capacity = self.pool.config().rank_capacity_tokens();
+            let most = if charge.is_incomplete() { 0 } else { capacity };
+            assert!(charge.queued_tokens() <= most);
+            let load = loads.entry(*rank).or_default();
             *load = (load.0 + charge.queued_tokens(), load.1 + 1);
         }
         for address in RANKS.iter().flat_map(|range| addresses(range)) {
@@ -263,6 +310,14 @@ impl Worker {
             self.end(0);
         }
         self.check();
+        assert!(self.prompts.iter().all(|prompt| {
+            let pick = self.pool.pick(Some(prompt), 7, 0);
+            pick.is_none_or(|pick| {
+                self.pool
+                    .take_back(pick.charge.rank(), prompt, &pick.insertion);
+                pick.matched_tokens == 0
+            })
+        }));
         (0..u32::from(READERS)).for_each(|reader| self.close(reader));
         assert!(self.exchanges.take_due().is_empty());
     }
