@@ -1,10 +1,11 @@
-#!/usr/bin/env python3
 """Usage: cargo tree ... --format '{p}' | licences.py METADATA FOLDER
 
 Copies into FOLDER the licence files of each package on standard input ("name vVERSION ..." a line), as its crate ships
 them, and a list of the packages, crates.txt. METADATA is a file with what `cargo metadata` says. Members of the workspace
 have no folder: the LICENSE of the repository is theirs. Fails if a package has no licence file.
 """
+
+from __future__ import annotations
 
 import json
 import pathlib

@@ -10,6 +10,7 @@ linked_packages() {
 # write_licences FOLDER: makes it anew: our LICENSE, crates.txt, a folder for each crate and one for the standard library.
 write_licences() {
     local folder=$1 std files
+    command -v python3 >/dev/null || fail "python3 is missing; it collects the licence texts" "Try: apt-get install python3"
     rm -rf "$folder" && mkdir -p "$folder"
     cp LICENSE "$folder/LICENSE"
     env "${wasm32_env[@]}" "$wasm32_cargo" metadata --locked --format-version 1 --filter-platform "$wasm32_target" \
