@@ -1,4 +1,4 @@
-//! What the READMEs and manifests say is true: paths exist, configurations parse with the real code.
+//! What the READMEs, SECURITY.md and manifests say is true: paths exist, configurations parse with the real code.
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,7 @@ fn documents() -> Vec<PathBuf> {
     let readme = |folder: &&str| repository::root().join(folder).join("README.md");
     let mut paths: Vec<PathBuf> = FOLDERS.iter().map(readme).collect();
     paths.push(repository::root().join("host-tests/data/README.md"));
+    paths.push(repository::root().join("SECURITY.md"));
     paths
 }
 

@@ -79,6 +79,24 @@ each_envoy! {
         Ok(())
     }
 
+    async fn equal_prompts_with_different_salts_share_nothing(version: &str) -> Result<()> {
+        let scene = Scene::start(version, 1, 8, |bootstrap| bootstrap).await?;
+        let mut body = chat(&long_text("ledgers"), "Why?");
+        for salt in [json!("tenant-a"), json!("tenant-b"), Value::Null] {
+            body["cache_salt"] = salt;
+            let mut cached = Vec::new();
+            for _ in 0..2 {
+                let usage = scene.post("/v1/chat/completions", &body, &[]).await?.json()?["usage"].take();
+                cached.push(usage["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap_or(0));
+            }
+            assert_eq!(cached[0], 0, "{} finds what others sent", body["cache_salt"]);
+            assert!(cached[1] > 300, "{} has lost its own: {cached:?}", body["cache_salt"]);
+        }
+        assert_eq!(scene.envoy.metric("picks_lowest_cost").await?, 3, "the first of each");
+        assert_eq!(scene.envoy.metric("picks_prefix_hit").await?, 3, "the second of each");
+        Ok(())
+    }
+
     async fn other_prompts_spread_over_pods_and_ranks(version: &str) -> Result<()> {
         let scene = Scene::start(version, 1, 8, |bootstrap| bootstrap).await?;
         let mut ranks = HashSet::new();

@@ -21,6 +21,8 @@ install_programs() {
     mkdir -p "$programs_bin"
     install_programs_of istio
     install_programs_of kubernetes
+    # Now, because the stages run without a network.
+    [[ -d $(lws_folder) ]] || cannot "go could not fetch $lws_module; its reason is above"
 }
 
 # programs_key: another one when a version changes.

@@ -1,16 +1,20 @@
 # shellcheck shell=bash
 # The module as an OCI image, in the form that Istio's agent takes: one layer of media type
 # application/vnd.oci.image.layer.v1.tar+gzip with the file plugin.wasm, the "compat" variant of the Wasm image
-# specification. Unlike the variant with a layer type of its own, every registry, scanner and mirror knows it.
+# specification. Unlike the variant with a layer type of its own, every registry, scanner and mirror knows it. Istio's agent
+# (pkg/wasm/imagefetcher.go) reads the last layer up to a file of that name and ignores all others, so licence texts follow.
 
-# write_oci_image MODULE FOLDER: an OCI image layout. Its bytes depend on nothing but the module's: no time, no owner,
-# no revision. GNU gzip has its own compressor, whose output does not change between versions as zlib's does.
+# write_oci_image MODULE LICENCES FOLDER: an OCI image layout. Its bytes depend on nothing but those of the module and of the
+# licence texts: no time, no owner, no revision. GNU gzip has its own compressor, whose output does not change between
+# versions as zlib's does.
 write_oci_image() {
-    local module=$1 folder=$2 parts=$2.parts layer diff config manifest
+    local module=$1 licences=$2 folder=$3 parts=$3.parts layer diff config manifest
     mkdir -p "$folder/blobs/sha256" "$parts"
     install --mode 644 "$module" "$parts/plugin.wasm"
-    tar --create --format ustar --mtime @0 --owner 0 --group 0 --numeric-owner --mode 644 \
-        --file "$parts/layer" --directory "$parts" plugin.wasm
+    cp -r "$licences" "$parts/licenses"
+    find "$parts/licenses" -type f -exec chmod 644 {} +
+    tar --create --format ustar --sort name --mtime @0 --owner 0 --group 0 --numeric-owner --mode u=rwX,go=rX \
+        --file "$parts/layer" --directory "$parts" plugin.wasm licenses
     diff=$(sha256sum <"$parts/layer" | cut -d' ' -f1)
     gzip --best --no-name "$parts/layer"
     layer=$(oci_blob "$folder" "$parts/layer.gz" application/vnd.oci.image.layer.v1.tar+gzip)

@@ -113,6 +113,18 @@ debian_packages() {
     "${as_root[@]}" update >&2 && "${as_root[@]}" install --yes --no-install-recommends --no-remove "$@" >&2
 }
 
+# wasm32_std_licences: the paths of the licence texts of the standard library and of what it is made of. rustup's compiler
+# comes with them, and so does Debian's source package, which names Debian's copy of the Apache licence.
+wasm32_std_licences() {
+    local documents
+    if [[ $wasm32_toolchain == debian ]]; then
+        printf '%s\n' /usr/share/doc/rust-web-src/copyright /usr/share/common-licenses/Apache-2.0
+        return
+    fi
+    documents=$("$wasm32_rustc" --print sysroot)/share/doc/rust
+    printf '%s\n' "$documents/COPYRIGHT-library.html" "$documents/licenses/"{Apache-2.0,LLVM-exception,MIT,Unicode-3.0}.txt
+}
+
 # wasm32_rustflags: what rustc gets, encoded for cargo. No path of this machine stays in the module, so that the same
 # sources give the same bytes in any folder; those of the standard library get the names they have in ready-made ones.
 wasm32_rustflags() {
