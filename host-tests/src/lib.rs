@@ -42,5 +42,6 @@ pub mod summary;
 pub mod table;
 pub mod trace;
 pub mod traffic;
+pub mod two_models;
 pub mod upload;
 pub mod workers;

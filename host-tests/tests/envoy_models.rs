@@ -1,78 +1,18 @@
 //! Several pools behind one gateway, told apart by the model that the body names, in a real Envoy.
 
-use std::net::SocketAddr;
-
 use anyhow::{Context, Result};
-use host_tests::bootstrap::Bootstrap;
-use host_tests::connection::{Connection, Protocol};
+use host_tests::connection::Protocol;
 use host_tests::each_envoy;
-use host_tests::envoy::Envoy;
-use host_tests::pod_addresses;
-use host_tests::reply::Reply;
-use host_tests::scene::ECHO;
-use host_tests::sim::{PodsConfig, RankHandle, SimulatedPods};
-use host_tests::upload;
-use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
-use hyper::{Method, Request};
-use serde_json::json;
+use host_tests::two_models::{TwoModels, addresses};
+use serde_json::{Value, json};
 
-const PATH: &str = "/v1/completions";
-
-/// Two pools of one pod each, with a route for each by the header that carries the model's name.
-struct Stage {
-    envoy: Envoy,
-    large: SimulatedPods,
-    small: SimulatedPods,
+/// Where no body is to be decided on before its end: a busy machine may let it stand still for longer than the default.
+fn far_away() -> Value {
+    json!({"decideAfterIdleMs": 10_000})
 }
 
-async fn pods() -> Result<SimulatedPods> {
-    let config = PodsConfig {
-        pods: pod_addresses::unused(1),
-        ranks_per_pod: 2,
-        ..PodsConfig::default()
-    };
-    Ok(SimulatedPods::start(config).await?)
-}
-
-fn addresses(pods: &SimulatedPods) -> Vec<SocketAddr> {
-    pods.ranks().iter().map(RankHandle::addr).collect()
-}
-
-impl Stage {
-    async fn start(version: &str) -> Result<Self> {
-        let (large, small) = (pods().await?, pods().await?);
-        let bootstrap = Bootstrap::with_rank_router(&addresses(&large))?
-            .cluster_of_model("small", "small-1", &addresses(&small))?
-            .pools(&json!([
-                {"pool": "large", "clusters": ["pool"], "models": ["large-*"]},
-                {"pool": "small", "clusters": ["small"], "models": ["small-*"]},
-            ]));
-        let envoy = Envoy::start(version, 1, &bootstrap).await?;
-        envoy.wait_for_metric("ranks_listed", 4).await?;
-        Ok(Self {
-            envoy,
-            large,
-            small,
-        })
-    }
-
-    async fn ask(&self, protocol: Protocol, body: &str, headers: &[(&str, &str)]) -> Result<Reply> {
-        let gateway = self.envoy.gateway();
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(format!("http://{gateway}{PATH}"))
-            .header(HOST, gateway.to_string())
-            .header(CONTENT_TYPE, "application/json");
-        if protocol != Protocol::Http1Chunked {
-            request = request.header(CONTENT_LENGTH, body.len());
-        }
-        for (name, value) in headers.iter().chain([&ECHO]) {
-            request = request.header(*name, *value);
-        }
-        let request = request.body(upload::whole(body.to_string()))?;
-        let mut connection = Connection::open(gateway, protocol).await?;
-        Reply::read(connection.send(request).await?).await
-    }
+async fn stage(version: &str) -> Result<TwoModels> {
+    TwoModels::start(version, &far_away(), &far_away()).await
 }
 
 fn body(model: &str) -> String {
@@ -81,7 +21,7 @@ fn body(model: &str) -> String {
 
 each_envoy! {
     async fn the_model_in_the_body_chooses_route_and_pool(version: &str) -> Result<()> {
-        let stage = Stage::start(version).await?;
+        let stage = stage(version).await?;
         let (large, small) = (addresses(&stage.large), addresses(&stage.small));
         for protocol in Protocol::ALL {
             for (model, ranks) in [("small-1", &small), ("large-1", &large), ("small-1", &small)] {
@@ -100,13 +40,51 @@ each_envoy! {
     }
 
     async fn a_client_cannot_choose_another_route_than_its_model_s(version: &str) -> Result<()> {
-        let stage = Stage::start(version).await?;
+        let stage = stage(version).await?;
+        let large = addresses(&stage.large);
         let forged = [("x-gateway-model-name", "small-1")];
-        let reply = stage.ask(Protocol::Http1Length, &body("large-1"), &forged).await?;
-        assert!(addresses(&stage.large).contains(&reply.rank().context("a rank answers")?));
-        let nameless = r#"{"prompt":"hi"}"#;
-        let reply = stage.ask(Protocol::Http1Length, nameless, &forged).await?;
-        assert!(addresses(&stage.large).contains(&reply.rank().context("a rank answers")?));
+        for body in [body("large-1"), r#"{"prompt":"hi"}"#.to_string(), "no JSON".to_string()] {
+            let reply = stage.ask(Protocol::Http1Length, &body, &forged).await?;
+            assert!(large.contains(&reply.rank().context("a rank answers")?), "{body}");
+            let digest = reply.digest()?;
+            assert!(digest.named_ranks().iter().all(|named| large.contains(named)), "{body}: {digest:?}");
+        }
+        assert_eq!(stage.envoy.metric("steering_headers_removed").await?, 3);
+        stage.envoy.wait_until_nothing_is_counted().await
+    }
+
+    async fn a_client_s_header_puts_no_rank_out(version: &str) -> Result<()> {
+        let stage = stage(version).await?;
+        let (large, small) = (addresses(&stage.large), addresses(&stage.small));
+        for forged in [&[("x-gateway-model-name", "small-1")][..], &[("x-gateway-model-name", "")], &[]] {
+            for _ in 0..20 {
+                let reply = stage.list_models(forged).await?;
+                assert!(large.contains(&reply.rank().context("a rank answers")?), "{forged:?}");
+                assert!(!reply.digest()?.named_ranks().iter().any(|named| small.contains(named)));
+            }
+        }
+        for blamed in ["ranks_out", "ranks_coming_back", "failures_reset", "failures_connect", "fallbacks_used"] {
+            assert_eq!(stage.envoy.metric(blamed).await?, 0, "{blamed}");
+        }
+        assert_eq!(stage.envoy.metric("steering_headers_removed").await?, 40);
+        let reply = stage.ask(Protocol::Http1Length, &body("small-1"), &[]).await?;
+        assert!(small.contains(&reply.rank().context("a rank answers")?));
+        stage.envoy.wait_until_nothing_is_counted().await
+    }
+
+    async fn an_answer_from_another_pool_counts_for_no_rank(version: &str) -> Result<()> {
+        // The pools name the models the other way round than the routes do.
+        let swap = |models: &str| json!({"models": [models], "decideAfterIdleMs": 10_000});
+        let stage = TwoModels::start(version, &swap("small-*"), &swap("large-*")).await?;
+        let small = addresses(&stage.small);
+        for _ in 0..30 {
+            let reply = stage.ask(Protocol::Http1Length, &body("small-1"), &[]).await?;
+            assert!(small.contains(&reply.rank().context("a rank answers")?));
+        }
+        assert_eq!(stage.envoy.metric("answers_from_elsewhere").await?, 30);
+        for blamed in ["ranks_out", "ranks_coming_back", "failures_reset", "fallbacks_used", "picks_prefix_hit"] {
+            assert_eq!(stage.envoy.metric(blamed).await?, 0, "{blamed}");
+        }
         stage.envoy.wait_until_nothing_is_counted().await
     }
 }

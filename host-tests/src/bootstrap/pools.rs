@@ -49,10 +49,18 @@ impl Bootstrap {
     ///
     /// # Errors
     /// When there is no pool.
-    pub fn cluster_of_model(
+    pub fn cluster_of_model(self, name: &str, model: &str, ranks: &[SocketAddr]) -> Result<Self> {
+        self.cluster_if(name, (MODEL_HEADER, model), ranks)
+    }
+
+    /// Adds a cluster like the pool's with these ranks, and a route to it for requests with this header.
+    ///
+    /// # Errors
+    /// When there is no pool.
+    pub fn cluster_if(
         mut self,
         name: &str,
-        model: &str,
+        (header, value): (&str, &str),
         ranks: &[SocketAddr],
     ) -> Result<Self> {
         let mut cluster = self.0.pointer(CLUSTER).context("no cluster")?.clone();
@@ -62,7 +70,7 @@ impl Bootstrap {
         cluster["load_assignment"]["endpoints"][0]["lb_endpoints"] = endpoints.collect();
         let clusters = self.0.pointer_mut(CLUSTERS).and_then(Value::as_array_mut);
         clusters.context("no clusters")?.push(cluster);
-        self.route_to_if(name, MODEL_HEADER, model)?;
+        self.route_to_if(name, header, value)?;
         Ok(self)
     }
 

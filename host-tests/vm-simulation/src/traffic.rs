@@ -1,5 +1,7 @@
 //! What clients send: prompts that share their starts, and oddities.
 
+use routing::default_refused_keys;
+
 use crate::chance::Chance;
 use crate::envoy::HeaderMap;
 use crate::schedule::MS;
@@ -38,7 +40,7 @@ pub(crate) fn draw(chance: &mut Chance, forbidden_share: f64) -> ClientPlan {
         true => body(path, chance),
         false => Vec::new(),
     };
-    let is_forbidden = chance.hits(forbidden_share) && forbid(&mut body);
+    let is_forbidden = chance.hits(forbidden_share) && forbid(&mut body, chance);
     let steps = match has_body {
         true => steps(body.len(), chance),
         false => Vec::new(),
@@ -131,12 +133,24 @@ fn body(path: &str, chance: &mut Chance) -> Vec<u8> {
     body
 }
 
-/// Lets a body that is whole end with what a client must not say.
-fn forbid(body: &mut Vec<u8>) -> bool {
+/// Lets a body that is whole end with a key that no client may set, in one of the places where it counts and maybe with an
+/// escape in it.
+fn forbid(body: &mut Vec<u8>, chance: &mut Chance) -> bool {
     let is_whole = body.starts_with(b"{\"m") && body.ends_with(b"}");
     if is_whole {
+        let keys: Vec<&str> = default_refused_keys().collect();
+        let key = match chance.hits(0.5) {
+            true => chance.pick(&keys).to_string(),
+            false => chance.pick(&keys).replacen('_', "\\u005f", 1),
+        };
+        let field = format!(r#""{key}":{{"do_remote_prefill":true}}"#);
+        let end = match chance.between(0, 2) {
+            0 => format!(",{field}}}"),
+            1 => format!(r#","vllm_xargs":{{{field}}}}}"#),
+            _ => format!(r#","sampling_params":{{"extra_args":{{{field}}}}}}}"#),
+        };
         body.pop();
-        body.extend(br#","kv_transfer_p\u0061rams":{"do_remote_prefill":true}}"#);
+        body.extend(end.into_bytes());
     }
     is_whole
 }

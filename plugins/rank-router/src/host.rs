@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::{BufferType, LogLevel, MapType, Status};
-use routing::{AnswerKind, REFUSAL_BODY, REFUSAL_HEADERS, REFUSAL_STATUS};
+use routing::{AnswerKind, REFUSAL_HEADERS, REFUSAL_STATUS, Refusal};
 
 /// Milliseconds since the epoch; 0 if the host has no clock. Any phase.
 pub(crate) fn now_ms() -> u64 {
@@ -117,9 +117,13 @@ pub(crate) fn number_property(path: Vec<&str>) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// Removes every value of a request header. Only while the headers are at hand or held.
-pub(crate) fn remove_request_header(name: &str) {
-    let _ = hostcalls::remove_map_value(MapType::HttpRequestHeaders, name);
+/// Removes every value of a request header; true when there was one. Only in the request headers callback.
+pub(crate) fn take_request_header(name: &str) -> bool {
+    let is_there = request_header(name).is_some();
+    if is_there {
+        let _ = hostcalls::remove_map_value(MapType::HttpRequestHeaders, name);
+    }
+    is_there
 }
 
 /// Replaces a request header. Only while the headers are at hand or held.
@@ -173,11 +177,12 @@ pub(crate) fn resume_request() {
 }
 
 /// Answers in the ranks' place that the request is refused; where an answer has begun Envoy resets the stream instead. Only
-/// in the callbacks of a stream's request, once, and the callback has to pause: then nothing of what it was called with
-/// goes on.
-pub(crate) fn refuse_request() {
-    let body = Some(REFUSAL_BODY.as_bytes());
-    let _ = hostcalls::send_http_response(REFUSAL_STATUS, REFUSAL_HEADERS.to_vec(), body);
+/// once, in the callbacks of a stream's request, which then have to pause, so that nothing of what they were called with goes
+/// on, or after [`act_on`] a stream whose headers are held.
+pub(crate) fn refuse_request(refusal: &Refusal) {
+    let body = refusal.body();
+    let headers = REFUSAL_HEADERS.to_vec();
+    let _ = hostcalls::send_http_response(REFUSAL_STATUS, headers, Some(body.as_bytes()));
 }
 
 /// Lets Envoy choose the route anew, by the headers as they are now. Only while the headers are held.

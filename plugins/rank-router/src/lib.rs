@@ -10,7 +10,7 @@
 //! | reader, request headers | method, path, encoding, length | does it carry a prompt? | opens an exchange, marks the stream |
 //! | picker, request headers | the mark | wait for the body? | strips steering headers; joins and holds, or picks at once |
 //! | reader, request body, trailers | each chunk once | enough seen? must it be refused? | rings the bell when due; answers 400 |
-//! | picker root, queue ready (bell) | what is due | the rank | sets the destination, resumes |
+//! | picker root, queue ready (bell) | what is due | the rank; must it be refused? | sets the destination, resumes; or answers 400 |
 //! | picker root, tick | time | idle too long? | the same for stalled bodies and lost bells |
 //! | picker, response body | first byte; the last few KiB | was the cache as believed? | ends the queued tokens; corrects the index |
 //! | picker, done | - | - | ends the request in flight |

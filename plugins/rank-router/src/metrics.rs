@@ -51,6 +51,8 @@ pub(crate) struct Metrics {
     failures_no_first_byte: Option<u32>,
     failures_scrape: Option<u32>,
     requests_refused: Option<u32>,
+    steering_headers_removed: Option<u32>,
+    answers_from_elsewhere: Option<u32>,
     pool_missing: Option<u32>,
     ranks_listed: Option<u32>,
     ranks_reported: Option<u32>,
@@ -105,6 +107,8 @@ impl Metrics {
             failures_no_first_byte: counter("failures_no_first_byte"),
             failures_scrape: counter("failures_scrape"),
             requests_refused: counter("requests_refused"),
+            steering_headers_removed: counter("steering_headers_removed"),
+            answers_from_elsewhere: counter("answers_from_elsewhere"),
             pool_missing: counter("pool_missing"),
             ranks_listed: gauge("ranks_listed"),
             ranks_reported: gauge("ranks_reported"),
@@ -223,9 +227,19 @@ impl Metrics {
         add(metric, 1);
     }
 
-    /// A request was refused for what only a sidecar may say.
+    /// A request was refused for what its body says.
     pub(crate) fn refused(&self) {
         add(self.requests_refused, 1);
+    }
+
+    /// Headers were taken from a request that no client may set.
+    pub(crate) fn headers_removed(&self) {
+        add(self.steering_headers_removed, 1);
+    }
+
+    /// A request was answered, or broke off, at an address that is no rank of the pool that was picked for.
+    pub(crate) fn answered_elsewhere(&self) {
+        add(self.answers_from_elsewhere, 1);
     }
 
     /// A request went to a cluster that no pool is for.

@@ -50,39 +50,68 @@ impl Picker {
         worker::with(|worker| worker.pool_of(&self.pools, &cluster))
     }
 
-    /// The pools among which the model of the request will choose, if it does.
-    fn model_pools(&self, without: Option<u64>) -> Option<ModelPools> {
+    /// Looks which pool the request is for, and takes away what no client may say.
+    fn find_route(&self) -> Route {
+        let read = self.pool();
         let goes_by_model = worker::with(|worker| worker.goes_by_model(&self.pools));
-        goes_by_model.then(|| ModelPools {
+        let removed = strip(&self.pools, read, goes_by_model);
+        // The pool of a model that a header of the client named is not to be charged with this request.
+        let pool = read.filter(|_| !removed.model);
+        let is_clients = removed.any();
+        let model_pools = goes_by_model.then(|| ModelPools {
             pools: self.pools.clone(),
-            without,
-        })
+            without: pool,
+            is_clients,
+        });
+        Route {
+            pool,
+            is_clients,
+            model_pools,
+        }
     }
 
-    /// Whether the headers wait for the body.
-    fn hold(&mut self, pool: u64, model_pools: Option<ModelPools>) -> bool {
+    /// Whether the headers stop here: the request is refused, or its pick waits for the body.
+    fn stops(&mut self, route: &Route) -> bool {
         let mark = worker::with(|worker| worker.mark().to_string());
         self.reader = host::stream_mark(&mark);
         let Some(reader) = self.reader else {
             note_unread();
             return false;
         };
-        if worker::with(|worker| worker.guard(reader, pool)) {
-            worker::with(|worker| worker.metrics.refused());
-            host::refuse_request();
+        let is_read = worker::with(|worker| !worker.exchanges.sees_no_prompt(reader));
+        if route.model_pools.is_some() && is_read && self.hold(reader, route) {
+            worker::with(|worker| worker.exchanges.guard_by_pick(reader));
             return true;
         }
-        if worker::with(|worker| worker.exchanges.sees_no_prompt(reader)) {
-            note_unread();
-            return false;
+        // Whatever comes of the body, the pools that it may be for are known now.
+        let refusal = worker::with(|worker| worker.guard(reader, route.pools(&self.pools)));
+        if let Some(refusal) = refusal {
+            host::refuse_request(&refusal);
+            return true;
         }
-        let now_ms = host::now_ms();
+        if !is_read {
+            note_unread();
+        }
+        is_read && self.hold(reader, route)
+    }
+
+    /// Whether the headers wait for the body.
+    fn hold(&self, reader: u32, route: &Route) -> bool {
+        // Until the model is known the limits of one of the pools count.
+        let first = self.pools.first().filter(|_| route.model_pools.is_some());
+        let Some(pool) = route.pool.or(first.copied()) else {
+            return false;
+        };
+        let (now_ms, model_pools) = (host::now_ms(), route.model_pools.clone());
         worker::with(|worker| worker.hold(reader, self.id, pool, model_pools, now_ms))
     }
 
-    /// The request is for no pool: its body is nobody's business here.
-    fn ignore(&self) {
+    /// The request is for no pool: its body is nobody's business here, unless its route may be another than it seems.
+    fn ignore(&self, route: &Route) {
         worker::with(|worker| worker.metrics.no_pool());
+        if route.is_clients {
+            return;
+        }
         let mark = worker::with(|worker| worker.mark().to_string());
         if let Some(reader) = host::stream_mark(&mark) {
             worker::with(|worker| worker.close(reader));
@@ -167,7 +196,8 @@ impl Picker {
     /// Whether the request was refused because of its body.
     fn is_refused(&self) -> bool {
         let reader = self.reader;
-        reader.is_some_and(|reader| worker::with(|worker| worker.exchanges.is_refused(reader)))
+        reader
+            .is_some_and(|reader| worker::with(|worker| worker.exchanges.refusal(reader).is_some()))
     }
 
     /// An answer without a decision, from another filter or from Envoy: nothing is to be decided any more.
@@ -191,17 +221,62 @@ fn is_from_upstream() -> bool {
         .is_some_and(|details| details == "via_upstream")
 }
 
-/// Takes away what no client may say. A shadow changes nothing: what steers may come before it.
-fn strip(pool: Option<u64>, goes_by_model: bool) {
-    if pool.is_some_and(|pool| worker::with(|worker| worker.is_shadow(pool))) {
-        return;
+/// What is known of a request's route when its headers come.
+#[derive(Debug)]
+struct Route {
+    /// The pool whose cluster it leads to.
+    pool: Option<u64>,
+    /// Whether it may have been chosen by a header of the client, which is gone now. Envoy does not tell which one it chooses
+    /// anew.
+    is_clients: bool,
+    model_pools: Option<ModelPools>,
+}
+
+impl Route {
+    /// The pools that the request may be for, if no model decides.
+    fn pools<'a>(&'a self, all: &'a [u64]) -> &'a [u64] {
+        match self.is_clients {
+            true => all,
+            false => self.pool.as_slice(),
+        }
     }
-    STRIPPED_HEADERS
+
+    fn is_for_a_pool(&self) -> bool {
+        self.pool.is_some() || self.model_pools.is_some()
+    }
+}
+
+/// Which headers were taken away.
+#[derive(Clone, Copy, Debug, Default)]
+struct Removed {
+    steering: bool,
+    model: bool,
+}
+
+impl Removed {
+    fn any(self) -> bool {
+        self.steering || self.model
+    }
+}
+
+/// Takes away what no client may say, and lets Envoy choose the route anew where there was any of it. A shadow changes nothing:
+/// what steers may come before it.
+fn strip(pools: &[u64], pool: Option<u64>, goes_by_model: bool) -> Removed {
+    if worker::with(|worker| worker.keeps_headers(pools, pool, goes_by_model)) {
+        return Removed::default();
+    }
+    let taken = STRIPPED_HEADERS
         .iter()
-        .for_each(|name| host::remove_request_header(name));
-    if goes_by_model {
-        host::remove_request_header(MODEL_HEADER);
+        .filter(|name| host::take_request_header(name));
+    let removed = Removed {
+        steering: taken.count() > 0,
+        model: goes_by_model && host::take_request_header(MODEL_HEADER),
+    };
+    if removed.any() {
+        host::clear_route();
+        worker::with(|worker| worker.metrics.headers_removed());
     }
+    removed
 }
 
 fn flush() {
@@ -259,22 +334,18 @@ impl HttpContext for Picker {
     fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
         #[cfg(feature = "trap")]
         crate::trap::if_asked();
-        let without = self.pool();
-        let model_pools = self.model_pools(without);
-        strip(without, model_pools.is_some());
-        // Until the model is known the limits of one of the pools count.
-        let first = self.pools.first().filter(|_| model_pools.is_some());
-        if let Some(pool) = without.or(first.copied()) {
-            if end_of_stream {
+        let route = self.find_route();
+        if end_of_stream {
+            if route.is_for_a_pool() {
                 note_empty();
-            } else if self.hold(pool, model_pools) {
-                flush();
-                return Action::Pause;
             }
+        } else if (route.is_for_a_pool() || route.is_clients) && self.stops(&route) {
+            flush();
+            return Action::Pause;
         }
-        match without {
+        match route.pool {
             Some(pool) => self.pick_at_once(pool, end_of_stream),
-            None => self.ignore(),
+            None => self.ignore(&route),
         }
         Action::Continue
     }

@@ -51,15 +51,10 @@ impl Reader {
 
     /// Answers in the ranks' place, if the body says what it must not say.
     fn refuse_if_asked(&mut self) {
-        self.is_refused = worker::with(|worker| {
-            let is_refused = worker.exchanges.is_refused(self.id);
-            if is_refused {
-                worker.metrics.refused();
-            }
-            is_refused
-        });
-        if self.is_refused {
-            host::refuse_request();
+        let refusal = worker::with(|worker| worker.refused(self.id));
+        if let Some(refusal) = refusal {
+            self.is_refused = true;
+            host::refuse_request(&refusal);
         }
     }
 

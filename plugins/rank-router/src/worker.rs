@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 use routing::{
-    Config, Decidable, Exchanges, Limits, MODEL_HEADER, Peers, Pool, RankId, ReadToEnd, Totals,
-    hash_bytes,
+    Config, Decidable, Exchanges, Limits, MODEL_HEADER, Peers, Pool, RankId, ReadToEnd, Refusal,
+    Totals, hash_bytes,
 };
 
 use crate::bell::Bell;
@@ -16,6 +16,8 @@ use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::watch::Watch;
 
+mod elsewhere;
+mod guarding;
 mod leg;
 mod model_pools;
 mod outcome;
@@ -55,6 +57,21 @@ pub(crate) struct SharedPool {
     pub(crate) pool: Pool,
     pickers: usize,
     streams: usize,
+}
+
+/// What becomes of a held request.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// It goes on with these headers.
+    GoOn(SteeringHeaders),
+    /// It is answered in the ranks' place.
+    Refuse(Refusal),
+}
+
+impl Default for Decision {
+    fn default() -> Self {
+        Self::GoOn(SteeringHeaders::new())
+    }
 }
 
 /// Pools, exchanges and charges of one VM.
@@ -139,6 +156,7 @@ impl Worker {
                 self.start_over();
             }
         }
+        self.watch_keys();
         key
     }
 
@@ -189,16 +207,6 @@ impl Worker {
         found
     }
 
-    /// Lets a request be looked through as its pool wants it; true when it is to be refused by what was seen already.
-    pub(crate) fn guard(&mut self, reader: u32, pool: u64) -> bool {
-        let shared = self.pools.get(&pool);
-        let refuses = shared.is_none_or(|shared| !shared.pool.config().allows_kv_transfer_params());
-        // A shadow changes nothing.
-        let refuses = refuses && !self.is_shadow(pool);
-        self.exchanges.guard(reader, refuses);
-        self.exchanges.is_refused(reader)
-    }
-
     /// Holds `picker`'s headers until its reader has seen enough; false when there is nothing to wait for.
     pub(crate) fn hold(
         &mut self,
@@ -242,11 +250,12 @@ impl Worker {
         self.change_held(-1);
     }
 
-    /// Picks for a request that was held; gives the destination.
+    /// Picks for a request that was held; gives the destination, or why it is refused.
     ///
     /// Where nothing is prefilled a prefix is worth nothing, and the load alone decides.
-    pub(crate) fn decide(&mut self, decidable: Decidable, now_ms: u64) -> SteeringHeaders {
+    pub(crate) fn decide(&mut self, decidable: Decidable, now_ms: u64) -> Decision {
         let Decidable {
+            reader,
             picker,
             endpoint,
             due,
@@ -264,12 +273,16 @@ impl Worker {
         self.metrics.blocks(&prompt);
         let model_name = model_name.as_deref();
         let mut headers = self.model_header(picker, model_name);
+        let pool = self.pool_by_model(picker, model_name);
+        if let Some(refusal) = self.settle(reader, picker, pool, !headers.is_empty()) {
+            return Decision::Refuse(refusal);
+        }
         let prompt = endpoint.fills_cache().then_some(prompt);
-        match self.pool_by_model(picker, model_name) {
+        match pool {
             Some(pool) => headers.extend(self.pick(picker, pool, prompt, arrived, now_ms)),
             None => self.metrics.no_pool(),
         }
-        headers
+        Decision::GoOn(headers)
     }
 
     /// Lets pools know what bodies held that were decided on before their end.
@@ -337,7 +350,16 @@ impl Worker {
     }
 }
 
-/// Decides what is due and lets it go on; then acts on `root` again. Only in a picker root's callbacks.
+/// Lets a held request go on with these headers. Only after acting on its picker.
+fn go_on(headers: &SteeringHeaders) {
+    host::set_request_headers(headers);
+    if headers.iter().any(|(name, _)| *name == MODEL_HEADER) {
+        host::clear_route();
+    }
+    host::resume_request();
+}
+
+/// Decides what is due and lets it go on, or refuses it; then acts on `root` again. Only in a picker root's callbacks.
 pub(crate) fn decide_due(root: u32) {
     with(|worker| worker.bell.silence());
     let now_ms = host::now_ms();
@@ -345,12 +367,10 @@ pub(crate) fn decide_due(root: u32) {
         let picker = decidable.picker;
         with(Worker::released);
         if host::act_on(picker) {
-            let headers = with(|worker| worker.decide(decidable, now_ms));
-            host::set_request_headers(&headers);
-            if headers.iter().any(|(name, _)| *name == MODEL_HEADER) {
-                host::clear_route();
+            match with(|worker| worker.decide(decidable, now_ms)) {
+                Decision::GoOn(headers) => go_on(&headers),
+                Decision::Refuse(refusal) => host::refuse_request(&refusal),
             }
-            host::resume_request();
         }
     }
     with(|worker| worker.flush());

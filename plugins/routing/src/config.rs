@@ -4,10 +4,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::{ConfigErrors, CostWeights, Glob, RoleRules, TokenRate};
+use crate::{ConfigErrors, CostWeights, Glob, RefusedKeys, RoleRules, TokenRate};
 
 mod check;
 #[cfg(feature = "schema")]
@@ -44,9 +45,6 @@ const ADMIN_CLUSTER: &str = "prometheus_stats";
 const SCRAPE_CLUSTER: &str = "rank_router_scrape";
 /// What this gateway sends is known to the request; reports correct drift, which is slower.
 const SCRAPE_INTERVAL_MS: u64 = 1000;
-
-/// Who may set them can read what other clients have sent; only a gateway whose clients are trusted has a use for them.
-const ALLOW_KV_TRANSFER_PARAMS: bool = false;
 
 /// What a step of a wide expert-parallel decode rank is made for: vLLM passes at most so many tokens of a rank at once through
 /// DeepEP's low-latency kernels (`VLLM_MOE_DP_CHUNK_SIZE`). In replays of such ranks the 99th percentile of time per output
@@ -113,8 +111,10 @@ pub struct RawConfig {
     pub local_prefill_tokens: Option<u64>,
     /// Whether to decide and count without steering.
     pub shadow: Option<bool>,
-    /// Whether requests may bring `kv_transfer_params`; else they are refused.
-    pub allow_kv_transfer_params: Option<bool>,
+    /// Keys of a body for which requests are refused, beside those of the list.
+    pub refuse_keys: Option<Vec<String>>,
+    /// Keys of the list that requests may bring.
+    pub allow_keys: Option<Vec<String>>,
 }
 
 /// The picker's configuration, checked.
@@ -136,7 +136,7 @@ pub struct Config {
     weights: CostWeights,
     local_prefill_tokens: u64,
     is_shadow: bool,
-    allow_kv_transfer_params: bool,
+    refused_keys: Arc<RefusedKeys>,
 }
 
 impl Config {
@@ -268,10 +268,10 @@ impl Config {
         self.weights
     }
 
-    /// Whether requests may bring `kv_transfer_params`.
+    /// The keys of a body for which requests are refused.
     #[must_use]
-    pub fn allows_kv_transfer_params(&self) -> bool {
-        self.allow_kv_transfer_params
+    pub fn refused_keys(&self) -> &Arc<RefusedKeys> {
+        &self.refused_keys
     }
 }
 
@@ -376,9 +376,9 @@ impl TryFrom<RawConfig> for Config {
                 "0 to 1000000000 tokens",
             ),
             is_shadow: raw.shadow.unwrap_or(SHADOW),
-            allow_kv_transfer_params: raw
-                .allow_kv_transfer_params
-                .unwrap_or(ALLOW_KV_TRANSFER_PARAMS),
+            refused_keys: Arc::new(
+                check.refused_keys(raw.refuse_keys.as_deref(), raw.allow_keys.as_deref()),
+            ),
         };
         config.rank_capacity_blocks = config.blocks_of(capacity_tokens, TokenRate::default());
         check.finish(config)

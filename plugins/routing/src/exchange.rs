@@ -8,14 +8,18 @@
 //! A body that was decided on early is read on as it passes: its rank will hold all of it, and what its conversation
 //! starts with helps to decide on the next turn.
 //!
-//! Every body, of whatever request, is also looked through to its end for what a client must not say
-//! ([`BodyScanner::has_kv_params`]), if the request's pool wants that: such a request is to be refused, whatever was
-//! decided on it.
+//! Every body, of whatever request, is also looked through to its end for keys that no client may set
+//! ([`BodyScanner::found_keys`]): a request with one that its pool refuses is to be refused, whatever was decided on it.
+//! Where the model in the body chooses among pools, the rules of the pool that it has chosen count, from the pick on; until
+//! then the headers are held, so nothing has reached a rank.
 
 use hashbrown::HashMap;
 
+use crate::refused_keys::WatchedKeys;
 use crate::{BodyEnd, BodyScanner, Endpoint, Prefaces, Prompt, PromptReader};
+use guard::Guard;
 
+mod guard;
 mod watching;
 
 /// When a decision cannot wait longer.
@@ -43,6 +47,8 @@ pub enum Due {
 /// A held request that is to be decided.
 #[derive(Debug)]
 pub struct Decidable {
+    /// The reader that sees the body.
+    pub reader: u32,
     /// The picker that holds the headers.
     pub picker: u32,
     /// What kind of request it is.
@@ -104,8 +110,7 @@ struct Exchange {
     endpoint: Option<Endpoint>,
     /// Whether the body has ended. Its JSON may be whole long before: a rank waits for the end of the body.
     has_ended: bool,
-    /// Whether the request's pool refuses what a client must not say; unknown until a picker comes.
-    is_guarded: Option<bool>,
+    guard: Guard,
     stage: Stage,
 }
 
@@ -115,6 +120,8 @@ struct Exchange {
 #[derive(Debug, Default)]
 pub struct Exchanges {
     open: HashMap<u32, Exchange>,
+    /// What is looked for in bodies from now on.
+    keys: WatchedKeys,
     due: Vec<u32>,
     read: Vec<ReadToEnd>,
     prefaces: Prefaces,
@@ -126,24 +133,10 @@ impl Exchanges {
         let exchange = Exchange {
             endpoint: endpoint.into(),
             has_ended: false,
-            is_guarded: None,
-            stage: Stage::Open(Box::default()),
+            guard: Guard::default(),
+            stage: Stage::Open(Box::new(BodyScanner::looking_for(self.keys.clone()))),
         };
         self.open.insert(reader, exchange);
-    }
-
-    /// A picker says whether its pool refuses requests with KV transfer parameters of the client. Where several speak, one
-    /// that refuses is enough.
-    pub fn guard(&mut self, reader: u32, refuses: bool) {
-        if let Some(exchange) = self.open.get_mut(&reader) {
-            exchange.is_guarded = Some(exchange.is_guarded.unwrap_or(false) | refuses);
-        }
-    }
-
-    /// Whether the request is to be refused, by what was seen of its body.
-    #[must_use]
-    pub fn is_refused(&self, reader: u32) -> bool {
-        self.open.get(&reader).is_some_and(Exchange::is_refused)
     }
 
     /// Whether a reader is there and sees no prompt that it can read: the body is only looked through.
@@ -169,11 +162,7 @@ impl Exchanges {
         let (Stage::Open(scanner), Some(endpoint)) = (&exchange.stage, exchange.endpoint) else {
             return false;
         };
-        let reader = if scanner.has_begun() {
-            PromptReader::behind((**scanner).clone(), endpoint, block_bytes)
-        } else {
-            PromptReader::new(endpoint, block_bytes)
-        };
+        let reader = PromptReader::with_scanner((**scanner).clone(), endpoint, block_bytes);
         exchange.stage = Stage::Held(Box::new(Held {
             picker,
             reader,
@@ -196,7 +185,7 @@ impl Exchanges {
             return false;
         };
         exchange.feed(piece, now_ms);
-        if exchange.is_refused() {
+        if exchange.refusal().is_some() {
             return false;
         }
         match &exchange.stage {
@@ -322,6 +311,7 @@ impl Exchanges {
         let model_name = prompt.model_name().map(ToString::to_string);
         let prompt = prompt.finish_with(is_end, &mut self.prefaces);
         Some(Decidable {
+            reader,
             picker,
             endpoint,
             due,

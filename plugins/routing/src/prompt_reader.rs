@@ -44,12 +44,16 @@ impl PromptReader {
         }
     }
 
-    /// Takes over a body of which a part has been scanned already: there is no prompt to be learnt from the rest.
+    /// Reads a body with this scanner. Where that has scanned a part of it already, no prompt is to be learnt from the rest.
     #[must_use]
-    pub(crate) fn behind(scanner: BodyScanner, endpoint: Endpoint, block_bytes: usize) -> Self {
+    pub(crate) fn with_scanner(
+        scanner: BodyScanner,
+        endpoint: Endpoint,
+        block_bytes: usize,
+    ) -> Self {
         Self {
+            failed: scanner.has_begun(),
             scanner,
-            failed: true,
             ..Self::new(endpoint, block_bytes)
         }
     }
@@ -87,10 +91,11 @@ impl PromptReader {
         self.reading.is_streamed()
     }
 
-    /// The model's name, as far as the body was read, if a header can have it as its value.
+    /// The model's name, if the body has named one whole so far and a header can have it as its value. A body that cannot be
+    /// read names none: what comes behind the part that could might name another.
     #[must_use]
     pub fn model_name(&self) -> Option<&str> {
-        self.reading.model_name()
+        self.reading.model_name().filter(|_| !self.failed)
     }
 
     /// Whether nothing more can be learnt from the body.

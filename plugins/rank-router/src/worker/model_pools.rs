@@ -16,6 +16,8 @@ pub(crate) struct ModelPools {
     pub(crate) pools: Rc<[u64]>,
     /// The pool of the route that the request has without a model.
     pub(crate) without: Option<u64>,
+    /// Whether a header of the client may have chosen that route: then nobody knows which it is.
+    pub(crate) is_clients: bool,
 }
 
 impl Worker {
@@ -43,9 +45,11 @@ impl Worker {
 
     /// The header by which routes tell models apart, where pools are told apart by it.
     pub(super) fn model_header(&self, picker: u32, model_name: Option<&str>) -> SteeringHeaders {
-        let stream = self.streams.get(&picker);
-        let is_wanted = stream
-            .is_some_and(|stream| stream.model_pools.is_some() && !self.is_shadow(stream.pool));
+        let choice = self.streams.get(&picker).map(|stream| &stream.model_pools);
+        let is_wanted = choice.and_then(Option::as_deref).is_some_and(|choice| {
+            let mut pools = choice.pools.iter();
+            pools.any(|pool| !self.is_shadow(*pool))
+        });
         let name = model_name.filter(|_| is_wanted);
         name.map(|name| (MODEL_HEADER, name.to_string()))
             .into_iter()

@@ -57,6 +57,9 @@ impl Worker {
         status: u16,
         now_ms: u64,
     ) {
+        if self.leave_if_elsewhere(picker, address) {
+            return;
+        }
         self.move_to(picker, address, Suspects::Both, now_ms);
         self.release_leg(picker);
         let suspect = self.suspect(picker, address);
@@ -141,6 +144,9 @@ impl Worker {
         };
         let address = breakdown.address;
         if let Some(address) = address {
+            if self.leave_if_elsewhere(picker, address) {
+                return;
+            }
             self.move_to(picker, address, Suspects::Tried, now_ms);
         }
         let Some(stream) = self.streams.get(&picker) else {

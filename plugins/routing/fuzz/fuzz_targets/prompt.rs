@@ -33,7 +33,7 @@ struct Reading {
     seen_bytes: u64,
     is_unreadable: bool,
     is_complete: bool,
-    has_kv_params: bool,
+    found_keys: Vec<String>,
     ended: Prompt,
     cut: Prompt,
 }
@@ -51,10 +51,15 @@ fn read(
         seen_bytes: reader.seen_bytes(),
         is_unreadable: reader.is_unreadable(),
         is_complete: reader.is_complete(),
-        has_kv_params: reader.scanner().has_kv_params(),
+        found_keys: found_keys(&reader),
         ended: reader.clone().finish(true),
         cut: reader.finish(false),
     }
+}
+
+fn found_keys(reader: &PromptReader) -> Vec<String> {
+    let keys = reader.scanner().found_keys();
+    keys.map(ToString::to_string).collect()
 }
 
 fn check_bounds(prompt: &Prompt, block_bytes: usize, body_bytes: usize) {

@@ -6,10 +6,15 @@ use super::{
     Config, IN_FLIGHT_COST_MS, MAX_RANKS, POOL, PREFILL_LEG_COST_MS, PREFILL_TOKENS_PER_SECOND,
     RawConfig,
 };
-use crate::{ConfigError, ConfigErrors, CostWeights, Glob, RankRange};
+use crate::refused_keys::{MAX_ADDED_KEYS, MAX_KEY_BYTES};
+use crate::{
+    ConfigError, ConfigErrors, CostWeights, Glob, RankRange, RefusedKeys, default_refused_keys,
+};
 
 /// Globs that one pool may have: a cluster for each of its ports, in a few namespaces.
 const MAX_GLOBS: usize = 64;
+
+const KEYS_ACCEPTED: &str = "a list of up to 16 keys, 1 to 64 of a-z, A-Z, 0-9, -, _ and . each";
 
 /// Collects mistakes while values are taken over.
 #[derive(Default)]
@@ -156,6 +161,33 @@ impl Check {
         name.to_string()
     }
 
+    /// The list, with what is added and without what is allowed.
+    pub(super) fn refused_keys(
+        &mut self,
+        added: Option<&[String]>,
+        allowed: Option<&[String]>,
+    ) -> RefusedKeys {
+        let (added, allowed) = (added.unwrap_or_default(), allowed.unwrap_or_default());
+        if added.len() > MAX_ADDED_KEYS {
+            self.mistake("refuseKeys", format!("{} keys", added.len()), KEYS_ACCEPTED);
+        }
+        for key in added.iter().filter(|key| !is_key(key)) {
+            self.mistake("refuseKeys", format!("{key:?}"), KEYS_ACCEPTED);
+        }
+        for key in allowed.iter().filter(|key| added.contains(key)) {
+            self.mistake("allowKeys", format!("{key:?}"), "no key of refuseKeys");
+        }
+        let is_known = |key: &&String| default_refused_keys().any(|known| known == *key);
+        for key in allowed.iter().filter(|key| !is_known(key)) {
+            self.mistake(
+                "allowKeys",
+                format!("{key:?}"),
+                "keys that are refused by default",
+            );
+        }
+        RefusedKeys::new(allowed.to_vec(), added.to_vec())
+    }
+
     pub(super) fn finish(self, config: Config) -> Result<Config, ConfigErrors> {
         if self.errors.is_empty() {
             Ok(config)
@@ -163,6 +195,12 @@ impl Check {
             Err(ConfigErrors(self.errors))
         }
     }
+}
+
+/// A key that the answer to a refused request can name as it is.
+fn is_key(key: &str) -> bool {
+    let is_in_names = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(is_in_names)
 }
 
 fn first_repeated(ranks: &[SocketAddr]) -> Option<SocketAddr> {

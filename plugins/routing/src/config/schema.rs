@@ -1,22 +1,26 @@
 //! The JSON schema of the configuration: fields, types and words of [`RawConfig`], defaults and bounds of the check.
 //!
-//! What it refuses, the module refuses. The module looks at more: ranks or pools that are there twice, the number of ranks
-//! of all ranges together, and lengths in bytes where a schema counts characters.
+//! What it refuses, the module refuses. The module looks at more: ranks or pools that are there twice, keys that are both
+//! refused and allowed, the number of ranks of all ranges together, and lengths in bytes where a schema counts characters.
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ADMIN_CLUSTER, ALLOW_KV_TRANSFER_PARAMS, BLOCK_BYTES, BLOCK_BYTES_BOUNDS, DECIDE_AFTER_BYTES,
-    DECIDE_AFTER_BYTES_BOUNDS, DECIDE_AFTER_IDLE_MS, DECIDE_AFTER_IDLE_MS_BOUNDS,
-    IN_FLIGHT_COST_MS, LOCAL_PREFILL_TOKENS, LOCAL_PREFILL_TOKENS_BOUNDS, MAX_RANKS, POOL,
-    PREFILL_LEG_COST_MS, PREFILL_TOKENS_PER_SECOND, RANK_CAPACITY_TOKENS,
-    RANK_CAPACITY_TOKENS_BOUNDS, RawConfig, SCRAPE_CLUSTER, SCRAPE_INTERVAL_MS,
-    SCRAPE_INTERVAL_MS_BOUNDS, SHADOW,
+    ADMIN_CLUSTER, BLOCK_BYTES, BLOCK_BYTES_BOUNDS, DECIDE_AFTER_BYTES, DECIDE_AFTER_BYTES_BOUNDS,
+    DECIDE_AFTER_IDLE_MS, DECIDE_AFTER_IDLE_MS_BOUNDS, IN_FLIGHT_COST_MS, LOCAL_PREFILL_TOKENS,
+    LOCAL_PREFILL_TOKENS_BOUNDS, MAX_RANKS, POOL, PREFILL_LEG_COST_MS, PREFILL_TOKENS_PER_SECOND,
+    RANK_CAPACITY_TOKENS, RANK_CAPACITY_TOKENS_BOUNDS, RawConfig, SCRAPE_CLUSTER,
+    SCRAPE_INTERVAL_MS, SCRAPE_INTERVAL_MS_BOUNDS, SHADOW,
 };
+use crate::default_refused_keys;
+use crate::refused_keys::MAX_ADDED_KEYS;
 
 /// `ip:port` or `ip:first-last`; IPv6 in brackets.
 const RANKS: &str = r"^([0-9.]+|\[[^\]]+\]):[0-9]+(-[0-9]+)?$";
+
+/// What stands in the names of fields.
+const KEY: &str = "^[a-zA-Z0-9_.-]{1,64}$";
 
 /// What the `pluginConfig` of a filter may be, as a JSON schema of draft 2020-12: one for the reader, one for a picker of
 /// one pool, one for a picker of several.
@@ -124,7 +128,8 @@ fn limits() -> Value {
         "prefillLegCostMs": cost_ms(PREFILL_LEG_COST_MS),
         "localPrefillTokens": whole(LOCAL_PREFILL_TOKENS, LOCAL_PREFILL_TOKENS_BOUNDS),
         "shadow": {"default": SHADOW},
-        "allowKvTransferParams": {"default": ALLOW_KV_TRANSFER_PARAMS},
+        "refuseKeys": {"default": [], "maxItems": MAX_ADDED_KEYS, "items": {"pattern": KEY}},
+        "allowKeys": {"default": [], "items": {"enum": default_refused_keys().collect::<Vec<_>>()}},
     })
 }
 

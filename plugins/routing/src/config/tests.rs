@@ -27,7 +27,7 @@ fn ranks_alone_are_a_configuration_and_the_rest_has_defaults() {
         (config.decide_after_bytes(), config.decide_after_idle_ms()),
         (786_432, 50)
     );
-    assert!(!config.allows_kv_transfer_params());
+    assert!(config.refused_keys().refuses("kv_transfer_params"));
     assert_eq!(
         (
             config.block_bytes(),
@@ -50,11 +50,13 @@ fn every_field_is_taken_over() {
     let config = Config::try_from(raw(
         r#"{"pool":"team-a_1","ranks":["[fd00::7]:8000"],"decideAfterBytes":2048,"decideAfterIdleMs":9,"blockBytes":128,
             "rankCapacityTokens":3200,"missWeight":2,"prefillTokensPerSecond":1000,"inFlightCostMs":0,
-            "prefillLegCostMs":50,"localPrefillTokens":7,"shadow":true,"models":["m-*"],"allowKvTransferParams":true}"#,
+            "prefillLegCostMs":50,"localPrefillTokens":7,"shadow":true,"models":["m-*"],
+            "refuseKeys":["my.key"],"allowKeys":["bootstrap_host"]}"#,
     ))
     .unwrap();
     assert_eq!(config.local_prefill_tokens(), 7);
-    assert!(config.allows_kv_transfer_params());
+    let refused = |key| config.refused_keys().refuses(key);
+    assert!(refused("my.key") && refused("bootstrap_port") && !refused("bootstrap_host"));
     assert!(config.has_models() && config.serves_model("m-1") && !config.serves_model("n"));
     assert_eq!(
         (config.pool(), rank_text(&config).as_str()),
@@ -208,6 +210,35 @@ fn every_mistake_is_named_with_what_was_given_and_what_is_accepted() {
     ];
     assert_eq!(named, expected);
     assert!(errors.0.iter().all(|error| !error.accepted.is_empty()));
+}
+
+#[test]
+fn keys_are_bounded_and_only_known_ones_can_be_allowed() {
+    let long = "a".repeat(64);
+    for (fields, mistaken) in [
+        (r#""refuseKeys":["a","A-b_c.9"]"#.to_string(), vec![]),
+        (format!(r#""refuseKeys":["{long}"]"#), vec![]),
+        (format!(r#""refuseKeys":["{long}a"]"#), vec!["refuseKeys"]),
+        (r#""refuseKeys":["","a b"]"#.into(), vec!["refuseKeys"; 2]),
+        (r#""refuseKeys":["a\"b"]"#.into(), vec!["refuseKeys"]),
+        (
+            format!(r#""refuseKeys":{:?}"#, vec!["a"; 17]),
+            vec!["refuseKeys"],
+        ),
+        (r#""allowKeys":["kv_transfer_params"]"#.into(), vec![]),
+        (
+            r#""allowKeys":["kv_transfer_param"]"#.into(),
+            vec!["allowKeys"],
+        ),
+        (
+            r#""refuseKeys":["bootstrap_host"],"allowKeys":["bootstrap_host"]"#.into(),
+            vec!["allowKeys"],
+        ),
+    ] {
+        let mistakes = mistakes(&fields);
+        let named: Vec<&str> = mistakes.iter().map(|mistake| mistake.field).collect();
+        assert_eq!(named, mistaken, "{fields}");
+    }
 }
 
 #[test]

@@ -8,6 +8,8 @@ const MOST_BYTES: usize = 256;
 pub(super) struct ModelName {
     bytes: Vec<u8>,
     is_unfit: bool,
+    /// Whether the value has ended: the start of a name is another name.
+    is_whole: bool,
 }
 
 impl ModelName {
@@ -25,9 +27,13 @@ impl ModelName {
         }
     }
 
-    /// The name, if a header can have it as its value.
+    pub(super) fn end(&mut self) {
+        self.is_whole = true;
+    }
+
+    /// The name, if it is whole and a header can have it as its value.
     pub(super) fn get(&self) -> Option<&str> {
-        let is_there = !self.is_unfit && !self.bytes.is_empty();
+        let is_there = self.is_whole && !self.is_unfit && !self.bytes.is_empty();
         std::str::from_utf8(&self.bytes).ok().filter(|_| is_there)
     }
 }
@@ -65,6 +71,23 @@ mod tests {
         ] {
             assert_eq!(name(body).as_deref(), expected, "{body}");
         }
+    }
+
+    #[test]
+    fn the_start_of_a_name_is_none_nor_is_what_an_unreadable_body_says() {
+        let after = |body: &str| {
+            let mut reader = PromptReader::new(Endpoint::Completions, 64);
+            reader.feed(body.as_bytes());
+            reader.model_name().map(ToString::to_string)
+        };
+        assert_eq!(after(r#"{"model":"m"#), None);
+        assert_eq!(after(r#"{"model":"m""#).as_deref(), Some("m"));
+        assert_eq!(after(r#"{"model":"m","model""#).as_deref(), Some("m"));
+        assert_eq!(after(r#"{"model":"m","model":"l"#), None);
+        assert_eq!(after(r#"{"model":"m","model":["#), None);
+        assert_eq!(after(r#"{"model":"m",,"#), None);
+        let deep = format!(r#"{{"model":"m","x":{}"#, "[".repeat(2000));
+        assert_eq!(after(&deep), None);
     }
 
     #[test]

@@ -275,6 +275,9 @@ impl Reading {
         let (hash, bytes) = self.value.take();
         match target {
             Target::Front(field) => {
+                if field == fields::MODEL {
+                    self.model_name.end();
+                }
                 if let Some(front) = self.front.get_mut(field) {
                     *front = chain(self.key.hash(), hash);
                 }

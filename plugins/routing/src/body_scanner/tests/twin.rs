@@ -2,14 +2,16 @@
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Map, Value};
+use std::collections::BTreeSet;
 
 use super::*;
+use crate::default_refused_keys;
 use crate::spelling::spell;
 
 /// Names that count somewhere, and some that never do.
-const NAMES: &str =
-    "kv_transfer_params|vllm_xargs|sampling_params|extra_args|prompt|kv_transfer_params2|";
+const NAMES: &str = "kv_transfer_params|ec_transfer_params|routed_dp_rank|disaggregated_params|cache_hit_threshold|\
+                     vllm_xargs|sampling_params|extra_args|model|prompt|kv_transfer_params2|";
 
 fn value() -> impl Strategy<Value = Value> {
     let scalar = prop_oneof![
@@ -30,33 +32,29 @@ fn value() -> impl Strategy<Value = Value> {
     })
 }
 
-/// What vLLM would take, looked for in the tree.
-fn is_taken(body: &Value) -> bool {
-    [
-        "/kv_transfer_params",
-        "/vllm_xargs/kv_transfer_params",
-        "/sampling_params/extra_args/kv_transfer_params",
-    ]
-    .iter()
-    .any(|path| {
-        body.is_object()
-            && body
-                .pointer(path)
-                .is_some_and(|value| !value.is_null() && is_in_objects(body, path))
-    })
+/// Which keys count, looked for in the tree.
+fn taken(body: &Value) -> BTreeSet<String> {
+    let places = ["", "/vllm_xargs", "/sampling_params/extra_args"];
+    let objects = places.iter().filter_map(|place| object_at(body, place));
+    let is_value = |key: &str, value: &Value| !value.is_null() || key == "cache_hit_threshold";
+    let keys = objects.flat_map(|object| {
+        let keys = default_refused_keys();
+        keys.filter(|key| object.get(*key).is_some_and(|value| is_value(key, value)))
+    });
+    keys.map(ToString::to_string).collect()
 }
 
-/// A pointer can lead through an array, too; keys of these never are numbers, so it cannot here.
-fn is_in_objects(body: &Value, path: &str) -> bool {
-    let (parent, _) = path.rsplit_once('/').unwrap_or_default();
-    body.pointer(parent).is_some_and(Value::is_object)
+/// A pointer could lead through an array, too; keys of these never are numbers, so it cannot here.
+fn object_at<'a>(body: &'a Value, place: &str) -> Option<&'a Map<String, Value>> {
+    body.as_object()?;
+    body.pointer(place)?.as_object()
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_vllm_takes_is_found_and_nothing_else(
+    fn what_servers_take_is_found_and_nothing_else(
         body in value(), choices in vec(any::<u8>(), 1..20), cuts in vec(1usize..40, 1..8), encoding in 0usize..10,
     ) {
         let text = String::from_utf8(spell(&body, &choices)).unwrap();
@@ -68,7 +66,10 @@ proptest! {
             scanner.feed(piece, &mut |_| {});
             rest = behind;
         }
-        prop_assert_eq!(scanner.has_kv_params(), is_taken(&body), "{}", text);
+        let keys: BTreeSet<String> = found(&scanner).into_iter().collect();
+        prop_assert_eq!(keys, taken(&body), "{}", text);
+        let names_model = body.get("model").is_some();
+        prop_assert_eq!(scanner.models(), u32::from(names_model), "{}", text);
     }
 
     #[test]
@@ -77,8 +78,8 @@ proptest! {
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
         let split = scanned(&single);
         prop_assert_eq!(
-            (whole.has_kv_params(), whole.is_unreadable(), whole.is_over()),
-            (split.has_kv_params(), split.is_unreadable(), split.is_over())
+            (found(&whole), whole.models(), whole.is_unreadable(), whole.is_over()),
+            (found(&split), split.models(), split.is_unreadable(), split.is_over())
         );
     }
 }

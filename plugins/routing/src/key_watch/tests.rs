@@ -1,16 +1,23 @@
 use super::*;
+use crate::default_refused_keys;
 use crate::json::JsonScanner;
 
-/// Whether they are found in a body that comes in these pieces.
-fn are_found(pieces: &[&[u8]]) -> bool {
-    let (mut scanner, mut params) = (JsonScanner::default(), KvParams::default());
+/// A watch for the list and one key more, over a body that comes in these pieces.
+fn watched(pieces: &[&[u8]]) -> KeyWatch {
+    let keys = WatchedKeys::with(["vllm_xargs".to_string()]);
+    let (mut scanner, mut watch) = (JsonScanner::default(), KeyWatch::new(keys));
     for piece in pieces {
-        let _ = scanner.feed(piece, &mut |event| params.take(event));
+        let _ = scanner.feed(piece, &mut |event| watch.take(event));
     }
-    params.are_found()
+    watch
 }
 
-const REFUSED: [&str; 18] = [
+/// Whether a key of the list is found in it.
+fn are_found(pieces: &[&[u8]]) -> bool {
+    watched(pieces).found().any(|key| key != "vllm_xargs")
+}
+
+const REFUSED: [&str; 22] = [
     r#"{"kv_transfer_params":{"do_remote_prefill":true}}"#,
     r#"{"kv_transfer_params":{}}"#,
     r#"{"kv_transfer_params":[]}"#,
@@ -29,9 +36,13 @@ const REFUSED: [&str; 18] = [
     r#"{"sampling_params":{"n":1,"extra_args":{"a":{},"kv_transfer_params":{}}},"token_ids":[1]}"#,
     r#"{"sampling_params":{"extra_args":{}},"vllm_xargs":{},"kv_transfer_params":{}}"#,
     r#"{"sampling_params":{"extra_args":{"a":[]},"extra_args":{"kv_transfer_params":1}}}"#,
+    r#"{"bootstrap_host":"10.0.0.1"}"#,
+    r#"{"routed_dp_rank":0,"model":"m"}"#,
+    r#"{"cache_hit_threshold":null}"#,
+    r#"{"cache_hit_threshold":0.5}"#,
 ];
 
-const ACCEPTED: [&str; 20] = [
+const ACCEPTED: [&str; 22] = [
     "{}",
     r#"{"kv_transfer_params":null}"#,
     r#"{"kv_transfer_params": null ,"model":"m"}"#,
@@ -52,6 +63,8 @@ const ACCEPTED: [&str; 20] = [
     r#"{"vllm_xargs":null,"x":{"kv_transfer_params":{}}}"#,
     r#"{"vllm_xargs":"","x":{"kv_transfer_params":{}}}"#,
     r#"[{"kv_transfer_params":{}}]"#,
+    r#"{"bootstrap_host":null,"disaggregated_params":null}"#,
+    r#"{"messages":[{"cache_hit_threshold":1,"bootstrap_room":2}]}"#,
 ];
 
 #[test]
@@ -98,10 +111,59 @@ fn a_body_that_is_no_object_is_told() {
         ("1 ", true),
         ("{\"a\":1}", false),
     ] {
-        let (mut scanner, mut params) = (JsonScanner::default(), KvParams::default());
-        scanner
-            .feed(body.as_bytes(), &mut |event| params.take(event))
-            .unwrap();
-        assert_eq!(params.is_no_object(), expected, "{body}");
+        assert_eq!(
+            watched(&[body.as_bytes()]).is_no_object(),
+            expected,
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn each_key_of_the_list_is_found_in_each_place_and_named_once() {
+    for key in default_refused_keys() {
+        let value = format!(r#"{{"{key}":1}}"#);
+        for body in [
+            format!(r#"{{"a":{{}},"{key}":[1],"{key}":2}}"#),
+            format!(r#"{{"vllm_xargs":{value}}}"#),
+            format!(r#"{{"sampling_params":{{"extra_args":{value}}}}}"#),
+        ] {
+            let watch = watched(&[body.as_bytes()]);
+            let found: Vec<&str> = watch.found().filter(|key| *key != "vllm_xargs").collect();
+            assert_eq!(found, [key], "{body}");
+        }
+        let text = format!(r#"{{"messages":[{value}],"prompt":"{key}","x":{value}}}"#);
+        assert!(!are_found(&[text.as_bytes()]), "{text}");
+    }
+}
+
+#[test]
+fn keys_are_named_in_the_order_in_which_they_came() {
+    let watch = watched(&[
+        br#"{"vllm_xargs":{"bootstrap_port":1},"ec_transfer_params":{},"bootstrap_port":2}"#,
+    ]);
+    let found: Vec<&str> = watch.found().collect();
+    assert_eq!(
+        found,
+        ["vllm_xargs", "bootstrap_port", "ec_transfer_params"]
+    );
+}
+
+#[test]
+fn every_value_of_a_model_at_the_top_level_is_counted_when_it_begins() {
+    for (body, models) in [
+        (r#"{"model":"a"}"#, 1),
+        (r#"{"model":"a","model":"#, 1),
+        (r#"{"model":"a","model":""#, 1),
+        (r#"{"model":"a","model":"b"#, 2),
+        (r#"{"m\u006fdel":null,"model":{},"model":[1]}"#, 3),
+        (
+            r#"{"messages":[{"model":"a"}],"vllm_xargs":{"model":"b"},"x":"model"}"#,
+            0,
+        ),
+    ] {
+        let single: Vec<&[u8]> = body.as_bytes().chunks(1).collect();
+        assert_eq!(watched(&[body.as_bytes()]).models(), models, "{body}");
+        assert_eq!(watched(&single).models(), models, "{body}");
     }
 }

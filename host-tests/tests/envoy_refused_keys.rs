@@ -1,4 +1,4 @@
-//! Requests that bring KV transfer parameters of their own are refused, whenever and however they say it, in a real Envoy.
+//! Requests with a key that no client may set are refused, whenever and however they say it, in a real Envoy.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use host_tests::reply::Reply;
 use host_tests::scene::{ECHO, Scene};
 use host_tests::upload::{self, Pace};
 use hyper::Method;
+use routing::default_refused_keys;
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -51,10 +52,14 @@ async fn send(scene: &Scene, protocol: Protocol, body: String, pace: Pace) -> Re
 }
 
 fn check_refusal(reply: &Reply) -> Result<()> {
-    assert_eq!(reply.status, 400);
+    check_refusal_of(reply, "kv_transfer_params")
+}
+
+fn check_refusal_of(reply: &Reply, key: &str) -> Result<()> {
+    assert_eq!(reply.status, 400, "{key}");
     assert_eq!(reply.headers["content-type"], "application/json");
     let error = &reply.json()?["error"];
-    assert_eq!(error["param"], "kv_transfer_params");
+    assert_eq!(error["param"], key);
     assert_eq!(
         (&error["code"], &error["type"]),
         (&json!(400), &json!("BadRequestError"))
@@ -119,6 +124,60 @@ each_envoy! {
         Ok(())
     }
 
+    async fn every_key_of_the_list_is_refused_in_every_place(version: &str) -> Result<()> {
+        let scene = Scene::start(version, 1, 2, |bootstrap| bootstrap).await?;
+        let mut refused = 0;
+        for (number, key) in default_refused_keys().enumerate() {
+            let protocol = Protocol::ALL[number % Protocol::ALL.len()];
+            let field = format!(r#""{key}":{{"a":[1]}}"#);
+            for behind in [
+                format!(",{field}"),
+                format!(r#","vllm_xargs":{{"x":1,{field}}}"#),
+                format!(r#","sampling_params":{{"extra_args":{{{field}}}}}"#),
+            ] {
+                let reply = send(&scene, protocol, chat(500, &behind), Pace::Fast).await?;
+                check_refusal_of(&reply, key)?;
+                refused += 1;
+            }
+            // Where no rank takes it from, and as text.
+            let elsewhere = format!(r#","tools":[{{{field}}}],"user":"\",{}""#, field.replace('"', "\\\""));
+            passes(&scene, protocol, CHAT, chat(500, &elsewhere)).await?;
+            let null = chat(500, &format!(r#","{key}":null"#));
+            if key == "cache_hit_threshold" {
+                check_refusal_of(&send(&scene, protocol, null, Pace::Fast).await?, key)?;
+                refused += 1;
+            } else {
+                passes(&scene, protocol, CHAT, null).await?;
+            }
+        }
+        assert_eq!(scene.envoy.metric("requests_refused").await?, refused);
+        assert_eq!(asked(&scene), 0);
+        scene.envoy.wait_until_nothing_is_counted().await
+    }
+
+    async fn a_pool_adds_keys_of_its_own_and_allows_some(version: &str) -> Result<()> {
+        let scene = Scene::start(version, 1, 2, |bootstrap| {
+            let bootstrap = bootstrap.picker_field("refuseKeys", json!(["x.request_id"]));
+            bootstrap.picker_field("allowKeys", json!(["bootstrap_host", "data_parallel_rank"]))
+        })
+        .await?;
+        for protocol in Protocol::ALL {
+            for bytes in [500, 2 * MIB] {
+                for (behind, key) in [
+                    (r#","x.request_id":"a""#, "x.request_id"),
+                    (r#","vllm_xargs":{"x\u002erequest_id":1}"#, "x.request_id"),
+                    (r#","bootstrap_host":"a","bootstrap_port":1"#, "bootstrap_port"),
+                ] {
+                    let reply = send(&scene, protocol, chat(bytes, behind), Pace::Fast).await;
+                    check_refusal_of(&reply.with_context(|| format!("{protocol:?}, {behind}"))?, key)?;
+                }
+                let allowed = r#","bootstrap_host":"a","data_parallel_rank":1,"tools":[{"x.request_id":1}]"#;
+                passes(&scene, protocol, CHAT, chat(bytes, allowed)).await?;
+            }
+        }
+        scene.envoy.wait_until_nothing_is_counted().await
+    }
+
     async fn the_gateway_goes_on_after_refusals(version: &str) -> Result<()> {
         let scene = Scene::start(version, 1, 2, |bootstrap| bootstrap).await?;
         for protocol in Protocol::ALL {
@@ -131,7 +190,7 @@ each_envoy! {
     }
 
     async fn a_pool_that_allows_it_passes_everything_on(version: &str) -> Result<()> {
-        let scene = Scene::start(version, 1, 2, |b| b.picker_field("allowKvTransferParams", json!(true))).await?;
+        let scene = Scene::start(version, 1, 2, |b| b.picker_field("allowKeys", json!(["kv_transfer_params"]))).await?;
         for protocol in Protocol::ALL {
             for bytes in [500, 4 * MIB] {
                 passes(&scene, protocol, CHAT, chat(bytes, PARAMS)).await?;
@@ -143,7 +202,7 @@ each_envoy! {
 
     async fn honest_requests_pass_untouched(version: &str) -> Result<()> {
         let scene = Scene::start(version, 1, 2, |bootstrap| bootstrap).await?;
-        let nested = r#","tools":[{"kv_transfer_params":{}}],"stop":"\",\"kv_transfer_params\":{}","kv_transfer_params":null"#;
+        let nested = r#","tools":[{"kv_transfer_params":{}}],"stop":"\",\"kv_transfer_params\":{}","kv_transfer_params":null,"bootstrap_host":null"#;
         for protocol in Protocol::ALL {
             for bytes in [500, 4 * MIB] {
                 passes(&scene, protocol, CHAT, chat(bytes, nested)).await?;
