@@ -19,6 +19,7 @@ use super::event_stream::EventStream;
 use super::fault::Fault;
 use super::http_metrics;
 use super::kv_transfer;
+use super::past_cache;
 use super::prompt;
 use super::rank::{Answer, Ask, Rank};
 use super::role::Role;
@@ -30,6 +31,8 @@ pub(super) type RequestBody = BoxBody<Bytes, io::Error>;
 
 /// Asks a rank to answer with a digest of the request instead of as a model.
 pub(super) const ECHO_HEADER: &str = "x-simulated-echo";
+/// Asks a rank to answer with this status once it has read the request.
+const ERROR_HEADER: &str = "x-simulated-error";
 /// Names the rank that answered; a real vLLM has no such header.
 const RANK_HEADER: &str = "x-simulated-rank";
 /// vLLM's own default for completions. A chat without a limit goes on until the model ends it; no model does here.
@@ -179,6 +182,9 @@ async fn accept(
     }
     let body: Value =
         serde_json::from_slice(&collected).map_err(|error| ApiError::invalid_json(&error))?;
+    if let Some(status) = wanted_error(&head.headers) {
+        return Err(ApiError::engine(status));
+    }
     check_model(rank, &body)?;
     let prompt = match api {
         Api::Completions => prompt::of_completion(&body).ok_or(ApiError::missing("prompt"))?,
@@ -198,7 +204,7 @@ async fn accept(
         .and_then(|format| format.to_str().ok());
     Ok(Accepted {
         ask: Ask {
-            prompt,
+            prompt: past_cache::as_cached(prompt, &body),
             max_tokens,
             is_prefilled: kv_transfer::is_offered(&body),
         },
@@ -207,6 +213,10 @@ async fn accept(
         includes_usage: body["stream_options"]["include_usage"] == true,
         load_format: load_format.map(ToString::to_string),
     })
+}
+
+fn wanted_error(headers: &hyper::HeaderMap) -> Option<u16> {
+    headers.get(ERROR_HEADER)?.to_str().ok()?.parse().ok()
 }
 
 fn check_model(rank: &Rank, body: &Value) -> Result<(), ApiError> {
