@@ -11,8 +11,6 @@
 //!   the like counts as its JSON.
 //! - Answers are filler words, always as long as `max_tokens` (16 unless given, for chats too), one event a token; sampling
 //!   fields, `stop`, `n`, `logprobs`, tool calls and grammars are ignored. Lists of prompts are refused with 400.
-//! - A request with `prompt_logprobs`, or a completion with `echo` and `logprobs`, finds nothing in the prefix cache, as in
-//!   vLLM; other than in vLLM it leaves nothing there.
 //! - A block of an answer is not found again as part of a later prompt. In vLLM it can be, so hit rates of chats are lower
 //!   here than there.
 //! - Time is the sum of a few terms for each step, fitted by hand to one model on one GPU; the API server adds a fixed
@@ -47,8 +45,7 @@
 //! `x-simulated-rank` in each answer (of a sidecar: the decode rank, also when the answer is the prefill rank's error),
 //! `x-simulated-prefill-rank` in an answer that followed a prefill leg, `x-simulated-leg` in requests of sidecars to prefill
 //! ranks, `x-simulated-echo: digest` in a request, which makes the rank answer with what reached it, before any sidecar, and
-//! `x-simulated-error: 500`, which makes it answer with this status once it has read all of the request, as an input does that
-//! the engine cannot take.
+//! `x-simulated-status: 500` in a request with a prompt, which makes any rank that has to do with it answer that status.
 
 mod api;
 mod echo;
@@ -61,7 +58,6 @@ mod leg_counts;
 mod link;
 mod metrics;
 mod open;
-mod past_cache;
 pub mod prefix_cache;
 pub mod profile;
 pub mod prompt;

@@ -128,7 +128,7 @@ impl Attack {
                 let place = usize::try_from(number).unwrap_or(0) % FORGED.len();
                 vec![(FORGED[place], NOBODY)]
             }
-            Self::Error => vec![("x-simulated-error", "500")],
+            Self::Error => vec![("x-simulated-status", "500")],
             _ => Vec::new(),
         }
     }
