@@ -106,8 +106,7 @@ fn broken_off(mut body: Vec<u8>) -> Vec<u8> {
 
 fn incomplete(start: &str, bytes: usize, chance: &mut Chance) -> ClientPlan {
     let again = completion(start, bytes);
-    let mut plan = traffic::whole("/v1/completions", broken_off(again.clone()));
-    plan.steps.iter_mut().for_each(|step| step.is_end = false);
+    let mut plan = stopped(start, bytes);
     plan.abort_after_ns = chance.hits(0.3).then(|| chance.between(0, 9_000 * MS));
     plan.again = Some(again);
     plan
@@ -158,6 +157,13 @@ fn says_forbidden(number: u64, chance: &mut Chance) -> ClientPlan {
         is_trailers: false,
     };
     plan.steps = vec![piece(0..cut, MS, false), piece(cut..end, LATE_NS, true)];
+    plan
+}
+
+/// A prompt of about so many bytes that breaks off, and the client waits.
+pub(crate) fn stopped(start: &str, bytes: usize) -> ClientPlan {
+    let mut plan = traffic::whole("/v1/completions", broken_off(completion(start, bytes)));
+    plan.steps.iter_mut().for_each(|step| step.is_end = false);
     plan
 }
 

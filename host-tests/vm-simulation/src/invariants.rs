@@ -3,7 +3,8 @@
 mod attacked;
 
 pub(crate) use attacked::{
-    Underway, judge_moment, judge_old_prompt, judge_past_cache, judge_refused_prompt, judge_spread,
+    Underway, judge_coming_back, judge_moment, judge_old_prompt, judge_past_cache,
+    judge_refused_prompt, judge_spread,
 };
 
 use crate::envoy::Envoy;

@@ -8,6 +8,7 @@ mod afterwards;
 mod answers;
 mod configuration;
 mod endings;
+mod probes;
 mod requests;
 mod router;
 mod troubles;

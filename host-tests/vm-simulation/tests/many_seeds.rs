@@ -30,6 +30,7 @@ fn the_module_keeps_every_invariant_and_meets_every_trouble() {
         "local replies",
         "old prompts known",
         "queue callbacks lost",
+        "ranks seen coming back",
         "refused prompts asked again",
         "reloads",
         "requests held",

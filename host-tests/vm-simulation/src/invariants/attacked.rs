@@ -158,3 +158,14 @@ pub(crate) fn judge_spread(simulation: &mut Simulation, went_to: &[String], rank
             .violate("picks that know nothing are spread", how);
     }
 }
+
+/// Judges how many ranks are not in after enough answers for each that was to come back, beside clients that stop in bodies.
+pub(crate) fn judge_coming_back(simulation: &mut Simulation, not_in: i64) {
+    if not_in > 0 {
+        let how = format!("{not_in} ranks that answer are not in");
+        simulation
+            .envoy()
+            .findings
+            .violate("clients that stop keep no rank from coming back", how);
+    }
+}

@@ -11,11 +11,15 @@ use crate::traffic;
 use crate::vm_record::MAIN_THREAD;
 
 /// How long the end of an answer may take to be known to all workers: some ticks of a gateway at rest.
-const NEWS_NS: u64 = 2_000 * MS;
+const NEWS_NS: u64 = 1_500 * MS;
 /// As long as a request without others beside it takes at most.
-const ANSWER_NS: u64 = 1_000 * MS;
+const ANSWER_NS: u64 = 500 * MS;
+/// Longer than Envoy waits for a stream that stands still.
+const GIVEN_UP_NS: u64 = 13_000 * MS;
+/// As long as a late body takes, and its answer.
+const LATE_ANSWER_NS: u64 = 300 * MS;
 /// Prompts that are asked again; each costs virtual time of all VMs.
-const MOST_AGAIN: usize = 4;
+const MOST_AGAIN: usize = 3;
 /// A prompt of about 1,000 tokens: less than the part of a cache that is young.
 const OLD_BYTES: usize = 4_000;
 /// Its beginning, repeated.
@@ -27,7 +31,7 @@ const FILLING_PROMPTS: usize = 4;
 /// Requests without a look into the cache: two in a row are enough to take a rank's cache for lost.
 const PAST_CACHE: u64 = 4;
 /// Ticks while bodies are late, as in a gateway that is not busy.
-const TICK_NS: u64 = 4 * MS;
+const TICK_NS: u64 = 40 * MS;
 /// Late bodies: enough that no chance sends three quarters of them to one of four ranks.
 const LATE: usize = 24;
 
@@ -47,6 +51,8 @@ impl Simulation {
         self.ask_refused_again()
             .and_then(|()| self.ask_old_prompt())
             .and_then(|()| self.ask_late())
+            .and_then(|()| self.see_rank_come_back())
+            .and_then(|()| self.wait_for_the_last())
             .is_some()
     }
 
@@ -100,13 +106,19 @@ impl Simulation {
 
     /// Different prompts that are picked for before their bodies have come.
     fn ask_late(&mut self) -> Option<()> {
+        let floor_ns = self.envoy().chaos.tick_floor_ns;
         // Only a tick notices that no byte comes.
         self.envoy().chaos.tick_floor_ns = TICK_NS;
         let mut went_to = Vec::new();
         for number in 0..LATE as u64 {
-            let asked = self.ask(MAIN_THREAD + 1, hostile::late(1_000 + number), ANSWER_NS)?;
+            let asked = self.ask(
+                MAIN_THREAD + 1,
+                hostile::late(1_000 + number),
+                LATE_ANSWER_NS,
+            )?;
             went_to.extend(asked.rank);
         }
+        self.envoy().chaos.tick_floor_ns = floor_ns;
         let (out, back) = (self.metric("ranks_out"), self.metric("ranks_coming_back"));
         if out == 0 && back == 0 {
             self.envoy().findings.count("late bodies judged");
@@ -135,21 +147,31 @@ impl Simulation {
         })
     }
 
-    fn pass(&mut self, end_ns: u64) -> Option<()> {
+    /// Whatever was sent last ends, or Envoy gives it up.
+    fn wait_for_the_last(&mut self) -> Option<()> {
+        let wait_ns = match self.envoy().streams.is_empty() {
+            true => NEWS_NS,
+            false => GIVEN_UP_NS,
+        };
+        let end_ns = self.envoy().clock.now_ns() + wait_ns;
+        self.pass(end_ns)
+    }
+
+    pub(super) fn pass(&mut self, end_ns: u64) -> Option<()> {
         let is_well = self.run_until(end_ns);
         self.envoy().clock.advance_to(end_ns);
         is_well.then_some(())
     }
 
-    fn is_well(&mut self) -> Option<()> {
+    pub(super) fn is_well(&mut self) -> Option<()> {
         self.envoy().findings.violations.is_empty().then_some(())
     }
 
-    fn metric(&mut self, name: &str) -> i64 {
+    pub(super) fn metric(&mut self, name: &str) -> i64 {
         self.envoy().metrics.get(&format!("rank_router.{name}"))
     }
 
-    fn ranks_listed(&mut self) -> usize {
+    pub(super) fn ranks_listed(&mut self) -> usize {
         usize::try_from(self.metric("ranks_listed")).unwrap_or(0)
     }
 
