@@ -160,6 +160,7 @@ impl Attack {
                 let tokens = u32::try_from(REFUSED_BYTES / 4).unwrap_or(u32::MAX);
                 completion(model, &block_text(own, tokens)).to_string()
             }
+            Self::Stop => stopped(model, &block_text(own, SHORT_TOKENS)),
             Self::Forbidden => {
                 forbidden(number, &completion(model, &block_text(own, SHORT_TOKENS)))
             }
@@ -170,6 +171,12 @@ impl Attack {
 
 fn completion(model: &str, prompt: &str) -> Value {
     json!({"model": model, "prompt": prompt, "max_tokens": 1, "stream": true})
+}
+
+/// Says before its prompt that it is streamed: of a stream a first byte is expected soon.
+fn stopped(model: &str, prompt: &str) -> String {
+    let prompt = json!(prompt);
+    format!(r#"{{"model":"{model}","stream":true,"max_tokens":1,"prompt":{prompt}}}"#)
 }
 
 fn parts(model: &str) -> String {
