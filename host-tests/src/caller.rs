@@ -45,6 +45,8 @@ pub struct Call {
     pub took: Duration,
     /// The rank that the answer names.
     pub rank: Option<SocketAddr>,
+    /// Tokens of its prompt, and those of them that the rank found in its cache, when it told.
+    pub tokens: Option<(u64, u64)>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -62,6 +64,7 @@ pub struct Caller {
 struct Reading {
     rank: Option<SocketAddr>,
     first_byte: Option<Duration>,
+    tokens: Option<(u64, u64)>,
 }
 
 impl Question {
@@ -97,6 +100,11 @@ impl Question {
     /// # Errors
     /// When it answers something else.
     pub fn check(&self, answer: &[u8]) -> Result<()> {
+        self.usage(answer).map(|_| ())
+    }
+
+    /// The same; gives what the answer says of its tokens.
+    fn usage(&self, answer: &[u8]) -> Result<Value> {
         let text = std::str::from_utf8(answer)?;
         let (said, usage) = if self.streams {
             streamed(text)?
@@ -112,7 +120,7 @@ impl Question {
             usage["prompt_tokens"] == self.prompt_tokens,
             "another prompt: {usage}"
         );
-        Ok(())
+        Ok(usage)
     }
 }
 
@@ -165,6 +173,7 @@ impl Caller {
             first_byte: reading.first_byte,
             took: clock.elapsed(),
             rank: reading.rank,
+            tokens: reading.tokens,
             outcome,
         }
     }
@@ -186,9 +195,9 @@ impl Caller {
         let Ok(answer) = read(response, clock, reading).await else {
             return Outcome::BrokenOff;
         };
-        judge(status, reading.rank.is_some(), || {
-            question.check(&answer).is_ok()
-        })
+        let usage = question.usage(&answer);
+        reading.tokens = usage.as_ref().ok().and_then(tokens);
+        judge(status, reading.rank.is_some(), || usage.is_ok())
     }
 
     fn request(
@@ -235,6 +244,11 @@ async fn read(
 
 fn rank(headers: &HeaderMap) -> Option<SocketAddr> {
     headers.get("x-simulated-rank")?.to_str().ok()?.parse().ok()
+}
+
+fn tokens(usage: &Value) -> Option<(u64, u64)> {
+    let cached = usage["prompt_tokens_details"]["cached_tokens"].as_u64()?;
+    Some((usage["prompt_tokens"].as_u64()?, cached))
 }
 
 /// Text and usage of a stream of events.

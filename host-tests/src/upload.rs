@@ -24,6 +24,8 @@ pub enum Pace {
     InTurns(usize),
     /// The first half, then silence.
     StopsHalfWay,
+    /// After a pause, as [`Pace::Fast`].
+    StartsAfter(Duration),
     /// The first half, and the rest after a pause.
     RestsHalfWay(Duration),
 }
@@ -71,6 +73,10 @@ async fn send(mut sender: Sender, mut body: Bytes, pace: Pace) {
         Pace::Fast => send_pieces(&mut sender, body, PIECE_BYTES, Duration::ZERO).await,
         Pace::ByteByByte => send_pieces(&mut sender, body, 1, BETWEEN_BYTES).await,
         Pace::InTurns(bytes) => send_pieces(&mut sender, body, bytes.max(1), BETWEEN_TURNS).await,
+        Pace::StartsAfter(pause) => {
+            tokio::time::sleep(pause).await;
+            send_pieces(&mut sender, body, PIECE_BYTES, Duration::ZERO).await;
+        }
         Pace::StopsHalfWay => {
             send_half(&mut sender, &mut body).await;
             // Holds the body open: it ends when the connection does.

@@ -4,9 +4,10 @@ use std::process::Output;
 
 use anyhow::{Context, Result};
 use host_tests::chaos::blow::TRAP_HEADER;
+use host_tests::chaos::hostile::attack::Attack;
 use host_tests::repository;
 use routing::DESTINATION_HEADER;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::Command;
 
 /// Runs it for a moment, and gives its end and its figures.
@@ -81,6 +82,25 @@ async fn apart_a_run_fails_when_ranks_that_prefill_are_destinations() -> Result<
     }
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("destinations of requests"), "{said}");
+    Ok(())
+}
+
+/// The machine may be busy with other tests: times are not judged.
+#[tokio::test]
+async fn beside_hostile_clients_no_request_is_lost_and_nothing_stays_counted() -> Result<()> {
+    let (output, summary) = run(&["--hostile", "--pairs", "1", "--untimed"]).await?;
+    assert!(output.status.success(), "{output:?}");
+    let [without, beside] = ["without", "beside"].map(|run| &summary["pairs"][0][run]);
+    for run in [without, beside] {
+        assert_eq!(run["lost"], 0, "{run}");
+        assert!(count(&run["outcomes"]["complete"])? > 50, "{run}");
+    }
+    assert_eq!(without["sent"], json!({}));
+    for attack in Attack::all() {
+        let sent = &beside["sent"][attack.name()];
+        assert!(count(&sent["requests"])? > 0, "{}: {sent}", attack.name());
+    }
+    assert_eq!(beside["sent"]["forbidden"]["reached_ranks"], 0, "{beside}");
     Ok(())
 }
 

@@ -8,6 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use host_tests::chaos::case::Case;
+use host_tests::chaos::hostile::attack::Attack;
+use host_tests::chaos::hostile::report::{HostileSummary, Pair};
+use host_tests::chaos::hostile::run;
 use host_tests::chaos::layout::{Disaggregation, RolesFrom};
 use host_tests::chaos::load;
 use host_tests::chaos::report::{CaseReport, ChaosSummary};
@@ -16,12 +19,15 @@ use host_tests::option_value::option_value;
 use host_tests::replay::Progress;
 use host_tests::repository;
 use host_tests::sim::SidecarVersion;
+use serde::Serialize;
 use tokio::time::sleep;
 
 /// From the top of the repository.
 const SUMMARY: &str = "target/chaos/summary.json";
 /// The same where prefill and decode are apart; its name ends with the version of the sidecars.
 const SUMMARY_APART: &str = "target/chaos/disaggregated";
+/// The same beside hostile clients.
+const SUMMARY_HOSTILE: &str = "target/chaos/hostile";
 /// Traffic before something goes wrong: long enough that ranks hold prefixes and streams are under way.
 const BEFORE: Duration = Duration::from_secs(2);
 
@@ -60,6 +66,20 @@ struct Arguments {
     /// on.
     #[arg(long, value_enum, default_value_t = SidecarVersion::V0_9, requires = "disaggregated")]
     sidecar: SidecarVersion,
+    /// Instead of cases: honest traffic before two pods of eight ranks, without and beside hostile clients, in turns. The run
+    /// fails when honest requests are lost, ranks that answer are out, counts remain, what must be refused reaches a rank, or the
+    /// 99th percentile of the time to the first byte is more than 1.5 times as long, by the median of all pairs.
+    #[arg(long, conflicts_with_all = ["disaggregated", "cases"])]
+    hostile: bool,
+    /// What hostile clients do; everything unless given.
+    #[arg(long = "attack", value_enum, requires = "hostile")]
+    attacks: Vec<Attack>,
+    /// Pairs of a run without and a run beside hostile clients.
+    #[arg(long, default_value_t = 3, requires = "hostile")]
+    pairs: u32,
+    /// Judges no times: for machines that are busy with something else.
+    #[arg(long, requires = "hostile")]
+    untimed: bool,
     /// How the gateway learns that a rank only prefills. With nothing but the names of workloads it is in the pool, where Envoy
     /// itself may pick it when the module does not.
     #[arg(long, value_enum, default_value_t, requires = "disaggregated")]
@@ -68,7 +88,7 @@ struct Arguments {
     #[arg(long)]
     trap_module: Option<PathBuf>,
     /// Where to write the figures; target/chaos/summary.json unless given, or with --disaggregated
-    /// target/chaos/disaggregated-v0.9.json or -v0.8.json.
+    /// target/chaos/disaggregated-v0.9.json or -v0.8.json, with --hostile target/chaos/hostile-<version of Envoy>.json.
     #[arg(long)]
     summary: Option<PathBuf>,
 }
@@ -77,12 +97,49 @@ struct Arguments {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     tokio::select! {
-        done = run(&arguments) => done,
+        done = run_all(&arguments) => done,
         _ = tokio::signal::ctrl_c() => { println!("\nstopped"); Ok(()) }
     }
 }
 
-async fn run(arguments: &Arguments) -> Result<()> {
+async fn run_all(arguments: &Arguments) -> Result<()> {
+    match arguments.hostile {
+        true => run_hostile(arguments).await,
+        false => run_cases(arguments).await,
+    }
+}
+
+async fn run_hostile(arguments: &Arguments) -> Result<()> {
+    let config = stage_config(arguments);
+    let requests = load::requests(arguments.seconds, arguments.rate);
+    let attacks = match arguments.attacks.as_slice() {
+        [] => Attack::all(),
+        chosen => chosen,
+    };
+    let mut pairs = Vec::new();
+    for number in 1..=arguments.pairs {
+        println!("pair {number} of {}", arguments.pairs);
+        pairs.push(Pair {
+            without: run::run(&config, &requests, &[]).await?,
+            beside: run::run(&config, &requests, attacks).await?,
+        });
+    }
+    let summary = HostileSummary {
+        envoy: arguments.envoy.clone(),
+        pairs,
+    };
+    print!("\n{}", summary.table());
+    write_summary(&summary_path(arguments), &summary)?;
+    let faults = summary.faults(!arguments.untimed);
+    ensure!(
+        faults.is_empty(),
+        "not as it must be:\n{}",
+        faults.join("\n")
+    );
+    Ok(())
+}
+
+async fn run_cases(arguments: &Arguments) -> Result<()> {
     let mut summary = ChaosSummary {
         envoy: arguments.envoy.clone(),
         sidecar: arguments
@@ -115,6 +172,7 @@ async fn run(arguments: &Arguments) -> Result<()> {
 fn summary_path(arguments: &Arguments) -> PathBuf {
     match (&arguments.summary, arguments.disaggregated) {
         (Some(path), _) => path.clone(),
+        _ if arguments.hostile => format!("{SUMMARY_HOSTILE}-{}.json", arguments.envoy).into(),
         (None, false) => PathBuf::from(SUMMARY),
         (None, true) => format!("{SUMMARY_APART}-{}.json", option_value(arguments.sidecar)).into(),
     }
@@ -164,6 +222,7 @@ fn stage_config(arguments: &Arguments) -> StageConfig {
             sidecar: arguments.sidecar,
             roles: arguments.roles,
         }),
+        whole_pods: None,
         module: None,
         picker: Vec::new(),
     }
@@ -180,7 +239,7 @@ async fn report_progress(progress: Arc<Progress>, requests: usize) {
     }
 }
 
-fn write_summary(path: &Path, summary: &ChaosSummary) -> Result<()> {
+fn write_summary(path: &Path, summary: &impl Serialize) -> Result<()> {
     let full = repository::root().join(path);
     std::fs::create_dir_all(full.parent().unwrap_or(&full))?;
     std::fs::write(&full, serde_json::to_string_pretty(summary)?)

@@ -148,16 +148,22 @@ fn addresses(endpoints: &[PoolEndpoint]) -> Vec<SocketAddr> {
 
 /// All processes: of each role some pods in a process each, and one pod with a process for each rank.
 pub(super) fn processes(config: &StageConfig) -> Vec<RankProcessConfig> {
-    match config.apart {
-        None => of_role(config, Role::Both, WHOLE_PODS),
-        Some(_) => [Role::Prefill, Role::Decode]
+    match (config.apart, config.whole_pods) {
+        (None, None) => of_role(config, Role::Both, WHOLE_PODS, true),
+        (None, Some(pods)) => of_role(config, Role::Both, pods, false),
+        (Some(_), _) => [Role::Prefill, Role::Decode]
             .into_iter()
-            .flat_map(|role| of_role(config, role, WHOLE_PODS_OF_ROLE))
+            .flat_map(|role| of_role(config, role, WHOLE_PODS_OF_ROLE, true))
             .collect(),
     }
 }
 
-fn of_role(config: &StageConfig, role: Role, whole_pods: u32) -> Vec<RankProcessConfig> {
+fn of_role(
+    config: &StageConfig,
+    role: Role,
+    whole_pods: u32,
+    has_single_ranks: bool,
+) -> Vec<RankProcessConfig> {
     let sidecar = config.apart.map(|apart| apart.sidecar).unwrap_or_default();
     let process = |pod: Ipv4Addr, base_port, ranks| RankProcessConfig {
         pod,
@@ -167,8 +173,8 @@ fn of_role(config: &StageConfig, role: Role, whole_pods: u32) -> Vec<RankProcess
         role,
         sidecar,
     };
-    let mut pods = pod_addresses::unused(whole_pods + 1);
-    let single = pods.pop();
+    let mut pods = pod_addresses::unused(whole_pods + u32::from(has_single_ranks));
+    let single = has_single_ranks.then(|| pods.pop()).flatten();
     let whole = pods
         .into_iter()
         .map(|pod| process(pod, BASE_PORT, RANKS_PER_POD));

@@ -231,7 +231,7 @@ fn explained<'a>(
     explained
 }
 
-async fn left_counted(stage: &Stage) -> Result<BTreeMap<&'static str, u64>> {
+pub(super) async fn left_counted(stage: &Stage) -> Result<BTreeMap<&'static str, u64>> {
     let end = Instant::now() + PATIENCE;
     loop {
         let mut left = BTreeMap::new();
@@ -425,6 +425,7 @@ mod tests {
             first_byte: None,
             took: Duration::from_secs(2),
             rank: None,
+            tokens: None,
             outcome: Outcome::NoAnswer,
         };
         let blow = |leaves_nobody| Blow {

@@ -38,6 +38,8 @@ pub struct StageConfig {
     pub discovers: bool,
     /// How prefill and decode are apart, if they are.
     pub apart: Option<Disaggregation>,
+    /// Only so many pods, each in a process of its own.
+    pub whole_pods: Option<u32>,
     /// A module other than the one of this build.
     pub module: Option<PathBuf>,
     /// Fields of the picker's configuration.

@@ -13,6 +13,10 @@ const ADMIN_CLUSTER: &str = "prometheus_stats";
 const SCRAPE_CLUSTER: &str = "rank_router_scrape";
 /// That header.
 const SCRAPE_HEADER: &[u8] = b"x-envoy-original-dst-host";
+/// The room of a rank's cache: little, so that a run can fill it.
+const RANK_BLOCKS: u64 = 1_000;
+/// Tokens that a rank's cache holds, as it reports.
+pub(crate) const RANK_TOKENS: u64 = 16 * RANK_BLOCKS;
 /// Longer than what any page should have.
 const GIANT_BYTES: usize = 3_000_000;
 
@@ -126,28 +130,36 @@ fn scrape(request: &CallRequest, ranks: &Ranks, chance: &mut Chance) -> CallAnsw
         .and_then(|address| std::str::from_utf8(address).ok())
         .and_then(|address| ranks.get(address));
     match rank.map(|rank| rank.mood) {
-        Some(Mood::Well | Mood::Slow | Mood::Fails) => CallAnswer::of("200", metrics_page(chance)),
+        Some(Mood::Well | Mood::Slow | Mood::Fails) => match ranks.are_truthful {
+            true => CallAnswer::of("200", metrics_page([0; 4])),
+            false => CallAnswer::of("200", metrics_page(draw_figures(chance))),
+        },
         Some(Mood::Hangs) => CallAnswer::of("504", "upstream request timeout"),
         Some(Mood::Resets) => CallAnswer::default(),
         Some(Mood::Refuses) | None => CallAnswer::of("503", "upstream connect error"),
     }
 }
 
-/// The lines of a model server's page that a router may want.
-fn metrics_page(chance: &mut Chance) -> String {
-    let labels = r#"{engine="0",model_name="m"}"#;
+/// Requests that run and that wait, percent of the cache in use, and tokens of prompts so far: from one look to the next
+/// nothing like each other, as of a rank that has others' traffic and is started anew each time.
+fn draw_figures(chance: &mut Chance) -> [u64; 4] {
     let (running, waiting) = (chance.between(0, 9), chance.between(0, 9));
     let usage = chance.between(0, 100);
+    [running, waiting, usage, chance.between(0, 1_000_000)]
+}
+
+/// The lines of a model server's page that a router may want.
+fn metrics_page([running, waiting, usage, tokens]: [u64; 4]) -> String {
+    let labels = r#"{engine="0",model_name="m"}"#;
     format!(
         "# HELP vllm:num_requests_running Number of requests in model execution batches.\n\
          # TYPE vllm:num_requests_running gauge\n\
          vllm:num_requests_running{labels} {running}.0\n\
          vllm:num_requests_waiting{labels} {waiting}.0\n\
          vllm:kv_cache_usage_perc{labels} 0.{usage:02}\n\
-         vllm:prompt_tokens_total{labels} {}.0\n\
-         vllm:cache_config_info{{block_size=\"16\",engine=\"0\",num_gpu_blocks=\"10000\"}} 1.0\n\
+         vllm:prompt_tokens_total{labels} {tokens}.0\n\
+         vllm:cache_config_info{{block_size=\"16\",engine=\"0\",num_gpu_blocks=\"{RANK_BLOCKS}\"}} 1.0\n\
          process_start_time_seconds 1.79e+09\n",
-        chance.between(0, 1_000_000),
     )
 }
 

@@ -76,6 +76,23 @@ impl Chaos {
         }
     }
 
+    /// Leaves only troubles that no rank, no clock and no dead VM has a part in: what goes wrong then is the clients' doing.
+    pub(crate) fn spare_ranks(&mut self) {
+        self.trap = 0.0;
+        self.junk_gap_ms = 0;
+        self.jump_gap_ms = 0;
+        self.stall_gap_ms = 0;
+        self.mood_gap_ms = 0;
+        self.calls = CallTroubles::default();
+    }
+
+    /// Whether this has no other troubles than those.
+    pub(crate) fn spares_ranks(&self) -> bool {
+        let mut spared = self.clone();
+        spared.spare_ranks();
+        spared == *self
+    }
+
     /// Draws the troubles of a seed.
     pub(crate) fn draw(chance: &mut Chance) -> Self {
         if chance.hits(CALM_SHARE) {

@@ -1,5 +1,12 @@
 //! What must hold once a gateway has come to rest. What must hold at every step is checked where the step is made.
 
+mod attacked;
+
+pub(crate) use attacked::{
+    Underway, judge_coming_back, judge_moment, judge_old_prompt, judge_past_cache,
+    judge_refused_prompt, judge_spread,
+};
+
 use crate::envoy::Envoy;
 use crate::schedule::MS;
 use crate::simulation::Simulation;

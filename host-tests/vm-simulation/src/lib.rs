@@ -11,9 +11,10 @@
 //! | `baton.rs`, `vm.rs`, `vm_record.rs` | threads as VMs, traps, panics; what Envoy keeps of each |
 //! | `envoy.rs`, `envoy/` | host calls, with the statuses of each phase; shared data, queues, metrics, clock |
 //! | `stream.rs`, `traffic.rs`, `ranks.rs`, `backend.rs` | requests, clients, ranks, answers to HTTP calls |
+//! | `hostile.rs`, `simulation/afterwards.rs` | clients that attack, and what their prompts left behind |
 //! | `schedule.rs`, `chaos.rs`, `chance.rs` | what happens when, and what goes wrong |
 //! | `simulation.rs`, `simulation/` | a run: VMs, requests, answers, ends, troubles |
-//! | `invariants.rs`, `findings.rs`, `trace.rs` | what must hold, and what was seen |
+//! | `invariants.rs`, `invariants/`, `findings.rs`, `trace.rs` | what must hold, and what was seen |
 //!
 //! What it simplifies: HTTP as frames instead of bytes; one pool; one moment for all that a callback does; a dead VM's
 //! streams end at once, where Envoy ends those in flight at their next callback.
@@ -25,6 +26,7 @@ mod chaos;
 mod envoy;
 mod findings;
 mod host_abi;
+mod hostile;
 mod invariants;
 mod ranks;
 mod schedule;

@@ -1,5 +1,6 @@
 //! Runs seeds of the simulation, or replays one.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,6 +30,15 @@ struct Arguments {
     /// Runs at once.
     #[arg(long)]
     jobs: Option<usize>,
+    /// Let no client be hostile.
+    #[arg(long)]
+    honest: bool,
+    /// Go on after a seed that fails, and count those that break each invariant.
+    #[arg(long)]
+    count: bool,
+    /// Leave out invariants whose name begins so: what else breaks beside a known fault.
+    #[arg(long)]
+    except: Vec<String>,
     /// Print events, callbacks and the module's log; twice for host calls too.
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -43,6 +53,8 @@ impl Arguments {
                 1 => Detail::Callbacks,
                 _ => Detail::HostCalls,
             },
+            may_be_hostile: !self.honest,
+            except: self.except.clone().leak(),
             ..Options::default()
         }
     }
@@ -61,6 +73,24 @@ struct Found {
     figures: Figures,
     runs: u64,
     failure: Option<(u64, String)>,
+    /// By invariant, how many seeds break it and the first of them.
+    broken: BTreeMap<String, (u64, u64)>,
+}
+
+impl Found {
+    fn note(&mut self, seed: u64, violation: String) {
+        let invariant = violation.split(':').next().unwrap_or_default();
+        let (seeds, first) = self
+            .broken
+            .entry(invariant.to_string())
+            .or_insert((0, seed));
+        *seeds += 1;
+        *first = seed.min(*first);
+        let is_first = self.failure.as_ref().is_none_or(|(other, _)| seed < *other);
+        if is_first {
+            self.failure = Some((seed, violation));
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -82,18 +112,19 @@ fn main() -> ExitCode {
         for job in 0..jobs {
             let core = cores.get(job).copied();
             let (progress, options) = (&progress, arguments.options());
+            let goes_on = arguments.count;
             scope.spawn(move || {
                 // VMs inherit it. Without a core of its own a job is slower, no more.
                 core.map(core_affinity::set_for_current);
-                work(progress, options);
+                work(progress, options, goes_on);
             });
         }
     });
     report(&progress, &arguments)
 }
 
-/// Runs seeds until all are run or one fails.
-fn work(progress: &Progress, options: Options) {
+/// Runs seeds until all are run or, unless it goes on, one fails.
+fn work(progress: &Progress, options: Options, goes_on: bool) {
     loop {
         let seed = progress.next.fetch_add(1, Ordering::Relaxed);
         if seed >= progress.end {
@@ -107,14 +138,10 @@ fn work(progress: &Progress, options: Options) {
             say(found.runs, progress.start.elapsed());
         }
         if let Some(violation) = outcome.violations.into_iter().next() {
-            let is_first = found
-                .failure
-                .as_ref()
-                .is_none_or(|(other, _)| seed < *other);
-            if is_first {
-                found.failure = Some((seed, violation));
+            found.note(seed, violation);
+            if !goes_on {
+                progress.next.store(progress.end, Ordering::Relaxed);
             }
-            progress.next.store(progress.end, Ordering::Relaxed);
         }
     }
 }
@@ -127,6 +154,9 @@ fn report(progress: &Progress, arguments: &Arguments) -> ExitCode {
     let found = progress.found.lock().expect("no job panics");
     say(found.runs, progress.start.elapsed());
     print!("{}", found.figures);
+    for (invariant, (seeds, first)) in &found.broken {
+        println!("{seeds} seeds break {invariant:?}, the first is {first}");
+    }
     match &found.failure {
         None => ExitCode::SUCCESS,
         Some((seed, violation)) => {

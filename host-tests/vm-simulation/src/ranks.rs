@@ -71,12 +71,16 @@ pub(crate) struct Rank {
     pub(crate) mood: Mood,
     /// It is in the cluster at the moment.
     pub(crate) is_listed: bool,
+    /// Answers with a status of 500 or more.
+    pub(crate) errors: u64,
 }
 
 /// The ranks, and the cluster's own balancing.
 #[derive(Debug)]
 pub(crate) struct Ranks {
     pub(crate) ranks: Vec<Rank>,
+    /// What they say of themselves and of prompts is true, as far as they say anything.
+    pub(crate) are_truthful: bool,
     turn: usize,
 }
 
@@ -87,15 +91,25 @@ impl Ranks {
             address: format!("10.0.0.{}:{}", 1 + number / 4, 8000 + number % 4),
             mood: Mood::Well,
             is_listed: true,
+            errors: 0,
         };
         Self {
             ranks: (0..count).map(rank).collect(),
+            are_truthful: false,
             turn: 0,
         }
     }
 
     pub(crate) fn get(&self, address: &str) -> Option<&Rank> {
         self.ranks.iter().find(|rank| rank.address == address)
+    }
+
+    /// A rank answers with this status.
+    pub(crate) fn note_answer(&mut self, address: &str, code: u32) {
+        let answering = self.ranks.iter_mut().find(|rank| rank.address == address);
+        if let Some(rank) = answering.filter(|_| code >= 500) {
+            rank.errors += 1;
+        }
     }
 
     /// Where attempt `attempt` (from 1) goes: the addresses named in order, unknown ones skipped, then in turn.
@@ -115,7 +129,7 @@ impl Ranks {
 }
 
 /// What a rank in this mood does with an attempt, the first step last.
-pub(crate) fn steps(mood: Mood, chance: &mut Chance) -> Vec<(u64, RankStep)> {
+pub(crate) fn steps(mood: Mood, verdict: Option<u32>, chance: &mut Chance) -> Vec<(u64, RankStep)> {
     let mut steps = match mood {
         Mood::Well => answer(chance, 60),
         Mood::Slow => answer(chance, 1500),
@@ -144,8 +158,30 @@ pub(crate) fn steps(mood: Mood, chance: &mut Chance) -> Vec<(u64, RankStep)> {
             steps
         }
     };
+    for (_, step) in &mut steps {
+        if let (RankStep::Headers { code, .. }, Some(verdict)) = (step, verdict)
+            && *code < 300
+        {
+            *code = verdict;
+        }
+    }
     steps.reverse();
     steps
+}
+
+/// A whole answer with this status that is long enough to tell its usage, the first step last.
+pub(crate) fn told(code: u32, chance: &mut Chance) -> Vec<(u64, RankStep)> {
+    let (bytes, is_end) = (200, true);
+    vec![
+        (wait(chance, 20), RankStep::Chunk { bytes, is_end }),
+        (
+            wait(chance, 60),
+            RankStep::Headers {
+                code,
+                is_end: false,
+            },
+        ),
+    ]
 }
 
 /// A whole answer, in order.
@@ -221,7 +257,7 @@ mod tests {
         let mut chance = Chance::of(1);
         for mood in Mood::ALL {
             for _ in 0..100 {
-                let steps = steps(mood, &mut chance);
+                let steps = steps(mood, None, &mut chance);
                 let ends: Vec<bool> = steps.iter().map(|(_, step)| is_end(*step)).collect();
                 let expected: Vec<bool> = (0..steps.len()).map(|place| place == 0).collect();
                 assert_eq!(ends, expected, "{mood:?}: {steps:?}");

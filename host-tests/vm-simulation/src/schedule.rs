@@ -111,9 +111,12 @@ impl Agenda {
         }));
     }
 
-    /// The next event and its moment.
-    pub(crate) fn next(&mut self) -> Option<(u64, Event)> {
-        self.due.pop().map(|Reverse(due)| (due.at_ns, due.event))
+    /// The next event and its moment, unless it is after this one.
+    pub(crate) fn next_until(&mut self, end_ns: u64) -> Option<(u64, Event)> {
+        let Reverse(next) = self.due.peek()?;
+        let is_due = next.at_ns <= end_ns;
+        let due = is_due.then(|| self.due.pop()).flatten();
+        due.map(|Reverse(due)| (due.at_ns, due.event))
     }
 
     /// Drops what matches.
@@ -133,7 +136,7 @@ mod tests {
         agenda.add(1, 9, Event::Stall);
         agenda.add(1, 3, Event::ClockJump);
         agenda.add(1, 3, Event::RankMood);
-        let order: Vec<(u64, Event)> = std::iter::from_fn(|| agenda.next()).collect();
+        let order: Vec<(u64, Event)> = std::iter::from_fn(|| agenda.next_until(2)).collect();
         let expected = [
             (1, Event::ClockJump),
             (1, Event::RankMood),
@@ -141,5 +144,13 @@ mod tests {
             (2, Event::Junk),
         ];
         assert_eq!(order, expected);
+    }
+
+    #[test]
+    fn an_event_after_the_end_stays() {
+        let mut agenda = Agenda::default();
+        agenda.add(5, 0, Event::Junk);
+        assert_eq!(agenda.next_until(4), None);
+        assert_eq!(agenda.next_until(5), Some((5, Event::Junk)));
     }
 }

@@ -4,9 +4,11 @@
 //! VM that trapped), and time enough for every lease to run out. What must hold afterwards is in
 //! [`crate::invariants`].
 
+mod afterwards;
 mod answers;
 mod configuration;
 mod endings;
+mod probes;
 mod requests;
 mod router;
 mod troubles;
@@ -23,7 +25,8 @@ use crate::chance::Chance;
 use crate::chaos::Chaos;
 use crate::envoy::Envoy;
 use crate::findings::Figures;
-use crate::invariants;
+use crate::hostile;
+use crate::invariants::{self, Underway};
 use crate::schedule::{Event, MS};
 use crate::stream::StreamId;
 use crate::trace::Detail;
@@ -50,6 +53,10 @@ pub struct Options {
     pub may_trap: bool,
     /// How many bodies say what a client must not say: a module must refuse these to pass with any.
     pub forbidden_share: f64,
+    /// Whether some of a seed's clients may be hostile.
+    pub may_be_hostile: bool,
+    /// Invariants that are not judged, by the beginning of their name.
+    pub except: &'static [String],
     /// What is printed.
     pub detail: Detail,
 }
@@ -61,6 +68,8 @@ impl Default for Options {
             most_requests: 30,
             may_trap: true,
             forbidden_share: 0.05,
+            may_be_hostile: true,
+            except: &[],
             detail: Detail::Silent,
         }
     }
@@ -100,6 +109,13 @@ pub(crate) struct Simulation {
     is_resting: bool,
     /// Bytes that Envoy holds of a body before it stops reading.
     buffer_limit: usize,
+    hostile_share: f64,
+    /// Whether no rank, clock or VM has any trouble in this run: then only clients can be to blame for anything.
+    pub(crate) spares_ranks: bool,
+    /// Requests of which all has come.
+    pub(crate) underway: Underway,
+    /// Prompts that no rank served, as they are asked again after rest.
+    refused: Vec<Vec<u8>>,
     pub(crate) passed: u64,
     pub(crate) lost_to_traps: u64,
     pub(crate) traps: u64,
@@ -114,12 +130,28 @@ pub fn run(seed: u64, options: Options) -> Outcome {
     simulation.end()
 }
 
+/// Draws how many clients are hostile. Half of the seeds with any have no other trouble that a rank could be blamed for.
+fn draw_hostile_share(envoy: &mut Envoy, options: Options) -> f64 {
+    if !options.may_be_hostile {
+        return 0.0;
+    }
+    let share = hostile::draw_share(&mut envoy.chance);
+    if share > 0.0 && envoy.chance.hits(0.5) {
+        envoy.chaos.spare_ranks();
+    }
+    share
+}
+
 impl Simulation {
     fn new(seed: u64, options: Options) -> Self {
         let mut envoy = Box::new(Envoy::new(Chance::of(seed), options.detail));
+        envoy.findings.except = options.except;
         if !options.may_trap {
             envoy.chaos.trap = 0.0;
         }
+        let hostile_share = draw_hostile_share(&mut envoy, options);
+        let spares_ranks = envoy.chaos.spares_ranks();
+        envoy.ranks.are_truthful = spares_ranks && hostile_share > 0.0;
         let chance = &mut envoy.chance;
         let workers = chance.length(1, 4);
         let threads = (0..=workers).map(|_| EnvoyThread::default()).collect();
@@ -135,6 +167,10 @@ impl Simulation {
             last_vm: 0,
             last_stream: 0,
             is_resting: false,
+            hostile_share,
+            spares_ranks,
+            underway: Underway::default(),
+            refused: Vec::new(),
             passed: 0,
             lost_to_traps: 0,
             traps: 0,
@@ -153,7 +189,7 @@ impl Simulation {
         if self.run_until(u64::MAX) {
             self.begin_rest();
             let end_ns = self.stalled_until_ns() + REST_NS;
-            if self.run_until(end_ns) {
+            if self.run_until(end_ns) && self.ask_afterwards() {
                 invariants::judge(self);
             }
         }
@@ -177,9 +213,9 @@ impl Simulation {
             if !self.is_resting && self.is_traffic_over() {
                 return true;
             }
-            match self.envoy().agenda.next() {
-                Some((at_ns, event)) if at_ns <= end_ns => self.happen(at_ns, event),
-                _ => return true,
+            match self.envoy().agenda.next_until(end_ns) {
+                Some((at_ns, event)) => self.happen(at_ns, event),
+                None => return true,
             }
         }
         let how = format!("more than {MOST_EVENTS} events");
@@ -225,6 +261,7 @@ impl Simulation {
         envoy.findings.count("events");
         envoy.note(Detail::Callbacks, &event, || format!("{event:?}"));
         self.act(event);
+        invariants::judge_moment(self);
     }
 
     fn thread_of(&mut self, event: &Event) -> Option<usize> {

@@ -43,6 +43,20 @@ pub(crate) struct ClientPlan {
     pub(crate) steps: Vec<ClientStep>,
     pub(crate) abort_after_ns: Option<u64>,
     pub(crate) local_reply: LocalReply,
+    /// The status of a rank's answer, where it is not drawn.
+    pub(crate) verdict: Option<u32>,
+    /// Prompt tokens and cached tokens that the answer tells; a rank tells the truth.
+    pub(crate) usage: Option<(u64, u64)>,
+    /// The whole of a prompt that no other client sends: asked again after rest, it must be unknown unless it was served.
+    pub(crate) again: Option<Vec<u8>>,
+}
+
+impl ClientPlan {
+    /// Whether the client ever ends its request.
+    pub(crate) fn has_end(&self) -> bool {
+        let is_end = |step: &ClientStep| step.is_end || step.is_trailers;
+        !self.has_body || self.steps.iter().any(is_end)
+    }
 }
 
 /// What Envoy lets a filter see at the moment: pointers that it sets before a callback and clears after it.
@@ -100,6 +114,8 @@ pub(crate) struct Stream {
     pub(crate) last_byte_ns: u64,
     pub(crate) way: Way,
     pub(crate) exchange: Exchange,
+    /// All of the request has come.
+    pub(crate) is_whole: bool,
     pub(crate) code: Option<u32>,
     pub(crate) flag: Option<Flag>,
 }
@@ -123,6 +139,7 @@ impl Stream {
             last_byte_ns: 0,
             way: Way::Before,
             exchange: Exchange::default(),
+            is_whole: false,
             code: None,
             flag: None,
         }

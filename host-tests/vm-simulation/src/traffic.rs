@@ -53,17 +53,24 @@ pub(crate) fn draw(chance: &mut Chance, forbidden_share: f64) -> ClientPlan {
         steps,
         abort_after_ns: chance.hits(0.15).then(|| chance.between(0, 400 * MS)),
         local_reply: local_reply(chance),
+        verdict: None,
+        usage: None,
+        again: None,
     }
 }
 
 /// A request that nothing bad happens to: the last of each worker.
 pub(crate) fn plain(chance: &mut Chance) -> ClientPlan {
-    let body = body("/v1/completions", chance);
+    whole("/v1/completions", body("/v1/completions", chance))
+}
+
+/// A body in one piece, to this path, to whose end the client waits.
+pub(crate) fn whole(path: &str, body: Vec<u8>) -> ClientPlan {
     let end = body.len();
     ClientPlan {
         headers: HeaderMap::of(&[
             (":method", "POST"),
-            (":path", "/v1/completions"),
+            (":path", path),
             (":authority", "models"),
         ]),
         has_body: true,
@@ -77,6 +84,9 @@ pub(crate) fn plain(chance: &mut Chance) -> ClientPlan {
         }],
         abort_after_ns: None,
         local_reply: LocalReply::Never,
+        verdict: None,
+        usage: None,
+        again: None,
     }
 }
 

@@ -45,7 +45,15 @@ fn a_sound_module_breaks_none_and_its_calls_are_answered() {
         assert_eq!(outcome.violations, Vec::<String>::new(), "seed {seed}");
         figures.merge(&outcome.figures);
     }
-    for what in ["HTTP calls answered", "HTTP calls refused", "requests held"] {
+    for what in [
+        "HTTP calls answered",
+        "HTTP calls refused",
+        "requests held",
+        "requests of hostile clients",
+        "refused prompts asked again",
+        "old prompts known",
+        "late bodies judged",
+    ] {
         assert!(figures.count(what) > 0, "{what}: {figures}");
     }
 }
@@ -148,6 +156,46 @@ fn a_body_that_should_be_refused_is_found() {
     assert_broken(&violation.unwrap_or_default(), "no rank gets all of a body");
 }
 
+fn a_weight_that_is_only_announced_is_found() {
+    let violation = broken_by::<{ Fault::WeighsAnnounced as u8 }>();
+    assert_broken(&violation, "no request weighs more than a rank");
+}
+
+fn a_rank_that_is_out_for_no_reason_is_found() {
+    let violation = broken_by::<{ Fault::TakesRankOut as u8 }>();
+    assert_broken(&violation, "no rank out that answers");
+}
+
+fn a_rank_that_is_blamed_for_its_clients_is_found() {
+    let violation = broken_by::<{ Fault::BlamesRank as u8 }>();
+    assert_broken(&violation, "no rank that answers is charged with a failure");
+}
+
+fn a_refused_prompt_that_is_remembered_is_found() {
+    let violation = broken_by::<{ Fault::RemembersRefused as u8 }>();
+    assert_broken(&violation, "what was refused leaves no trace");
+    assert!(violation.contains("believed to be cached"), "{violation}");
+}
+
+fn an_old_prompt_that_refused_ones_push_out_is_found() {
+    let violation = broken_by::<{ Fault::ForgetsByRefusal as u8 }>();
+    assert_broken(&violation, "what was refused leaves no trace");
+    assert!(
+        violation.contains("after others were refused"),
+        "{violation}"
+    );
+}
+
+fn a_cache_that_is_lost_by_requests_that_pass_it_by_is_found() {
+    let violation = broken_by::<{ Fault::LosesCaches as u8 }>();
+    assert_broken(&violation, "requests that pass the cache by teach nothing");
+}
+
+fn picks_that_always_name_one_rank_are_found() {
+    let violation = broken_by::<{ Fault::SticksToOneRank as u8 }>();
+    assert_broken(&violation, "picks that know nothing are spread");
+}
+
 fn a_wrong_configuration_that_is_accepted_is_found() {
     let violation = broken_by::<{ Fault::AcceptsAnything as u8 }>();
     assert_broken(&violation, "right configurations alone are accepted");
@@ -196,6 +244,13 @@ fn main() {
         a_clients_steering_header_is_found,
         a_paused_body_is_found,
         a_body_that_should_be_refused_is_found,
+        a_weight_that_is_only_announced_is_found,
+        a_rank_that_is_out_for_no_reason_is_found,
+        a_rank_that_is_blamed_for_its_clients_is_found,
+        a_refused_prompt_that_is_remembered_is_found,
+        an_old_prompt_that_refused_ones_push_out_is_found,
+        a_cache_that_is_lost_by_requests_that_pass_it_by_is_found,
+        picks_that_always_name_one_rank_are_found,
         a_wrong_configuration_that_is_accepted_is_found,
         a_run_is_of_the_module_that_is_asked_for,
     ];

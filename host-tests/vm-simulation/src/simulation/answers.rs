@@ -11,10 +11,11 @@ const BACKWARDS: [Plugin; 2] = [Plugin::Picker, Plugin::Reader];
 impl Simulation {
     /// The head of an answer.
     pub(super) fn answer_headers(&mut self, id: StreamId, code: u32, end: bool) {
+        let says = self.says(id);
         let Some(stream) = self.envoy().streams.get_mut(&id) else {
             return;
         };
-        let headers = usage::headers(id, code);
+        let headers = usage::headers(id, code, says);
         stream.code = Some(code);
         let callback = Callback::ResponseHeaders {
             headers: headers.len(),
@@ -44,11 +45,12 @@ impl Simulation {
     }
 
     fn answer_piece(&mut self, id: StreamId, plugin: Plugin, size: usize, end: bool) -> Option<()> {
+        let says = self.says(id);
         let stream = self.envoy().streams.get_mut(&id)?;
         if !stream.has_headers[plugin.place()] {
             return None;
         }
-        stream.at_hand(plugin).response_body = usage::piece(id, size);
+        stream.at_hand(plugin).response_body = usage::piece(id, size, says);
         self.call_filter(id, plugin, Callback::ResponseBody { size, end })?;
         let stream = self.envoy().streams.get_mut(&id)?;
         stream.at_hand(plugin).response_body.clear();

@@ -60,9 +60,26 @@ impl Simulation {
 
     /// The log entry, then the end of each filter. A filter that never saw the request is made for its log entry.
     pub(super) fn finish(&mut self, id: StreamId) {
+        self.note_end(id);
         self.log_and_delete(id);
         // Gone already when its VM died on the way.
         self.envoy().streams.remove(&id);
+    }
+
+    /// Notes what no rank served. Of an answer that began well and broke off it is not known what the rank did.
+    fn note_end(&mut self, id: StreamId) {
+        let envoy = self.envoy();
+        let now_ns = envoy.clock.now_ns();
+        let Some(stream) = envoy.streams.get_mut(&id) else {
+            return;
+        };
+        let is_served = stream.code.is_some_and(|code| (200..300).contains(&code));
+        let again = stream.plan.again.take().filter(|_| !is_served);
+        let is_whole = stream.is_whole;
+        self.refused.extend(again);
+        if is_whole {
+            self.underway.ended(now_ns);
+        }
     }
 
     fn log_and_delete(&mut self, id: StreamId) -> Option<()> {

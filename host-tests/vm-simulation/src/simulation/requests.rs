@@ -2,6 +2,7 @@
 
 use super::Simulation;
 use crate::envoy::Envoy;
+use crate::hostile;
 use crate::invariants;
 use crate::schedule::{Event, MS};
 use crate::stream::{ClientPlan, LocalReply, Stream, StreamId, Way};
@@ -22,11 +23,9 @@ impl Simulation {
 
     pub(super) fn arrive(&mut self, thread: usize) {
         let is_resting = self.is_resting;
-        let forbidden_share = self.forbidden_share;
-        let chance = &mut self.envoy().chance;
         let plan = match is_resting {
-            true => traffic::plain(chance),
-            false => traffic::draw(chance, forbidden_share),
+            true => traffic::plain(&mut self.envoy().chance),
+            false => self.draw_client(),
         };
         if !is_resting {
             self.arrivals_left -= 1;
@@ -34,16 +33,33 @@ impl Simulation {
                 self.next_arrival();
             }
         }
+        self.send(thread, plan);
+    }
+
+    fn draw_client(&mut self) -> ClientPlan {
+        let (hostile_share, forbidden_share) = (self.hostile_share, self.forbidden_share);
+        let number = u64::from(self.last_stream);
+        let envoy = self.envoy();
+        match envoy.chance.hits(hostile_share) {
+            true => {
+                envoy.findings.count("requests of hostile clients");
+                hostile::draw(number, &mut envoy.chance, forbidden_share > 0.0)
+            }
+            false => traffic::draw(&mut envoy.chance, forbidden_share),
+        }
+    }
+
+    /// Opens a stream for a request; none when its worker has no VM.
+    pub(super) fn send(&mut self, thread: usize, plan: ClientPlan) -> Option<StreamId> {
         self.envoy().findings.count("requests");
         let Some(vm) = self.vm_for_request(thread) else {
             self.envoy().findings.count("requests refused without a VM");
-            return;
+            return None;
         };
-        let Some(id) = self.open(vm, thread, plan) else {
-            return;
-        };
+        let id = self.open(vm, thread, plan)?;
         self.send_headers(id);
         self.plan_client(id);
+        Some(id)
     }
 
     fn open(&mut self, vm: VmId, thread: usize, plan: ClientPlan) -> Option<StreamId> {
@@ -55,6 +71,7 @@ impl Simulation {
         self.last_stream += 1;
         let id = StreamId(self.last_stream);
         let mut stream = Stream::new(vm, thread, roots, plan);
+        stream.is_whole = !stream.plan.has_body;
         stream.last_byte_ns = self.envoy().clock.now_ns();
         self.envoy().streams.insert(id, stream);
         Some(id)
@@ -146,6 +163,7 @@ impl Simulation {
     }
 
     fn client_chunk(&mut self, id: StreamId, chunk: Vec<u8>, is_chunk_end: bool) -> Option<()> {
+        self.envoy().streams.get_mut(&id)?.is_whole |= is_chunk_end;
         self.filter_body(id, Plugin::Reader, chunk.clone(), is_chunk_end)?;
         let stream = self.envoy().streams.get_mut(&id)?;
         match &mut stream.way {
@@ -179,6 +197,7 @@ impl Simulation {
     }
 
     fn client_trailers(&mut self, id: StreamId) -> Option<()> {
+        self.envoy().streams.get_mut(&id)?.is_whole = true;
         self.filter_trailers(id, Plugin::Reader)?;
         let stream = self.envoy().streams.get_mut(&id)?;
         match &mut stream.way {

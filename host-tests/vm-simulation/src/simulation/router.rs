@@ -45,8 +45,14 @@ impl Simulation {
             return None;
         };
         let mood = envoy.ranks.get(&address)?.mood;
-        let waits = matches!(mood, Mood::Well | Mood::Slow) && envoy.chance.hits(0.9);
-        exchange.steps = ranks::steps(mood, &mut envoy.chance);
+        // What a client stops in the middle of no rank can answer.
+        let is_endless = !stream.plan.has_end();
+        let waits =
+            matches!(mood, Mood::Well | Mood::Slow) && (is_endless || envoy.chance.hits(0.9));
+        exchange.steps = match (mood, stream.plan.verdict) {
+            (Mood::Well | Mood::Slow, Some(code)) => ranks::told(code, &mut envoy.chance),
+            (_, verdict) => ranks::steps(mood, verdict, &mut envoy.chance),
+        };
         exchange.waits_for_request = waits && !exchange.is_request_over;
         let is_waiting = exchange.waits_for_request;
         envoy.findings.count("attempts at ranks");
@@ -93,9 +99,13 @@ impl Simulation {
             return;
         };
         let is_answered = stream.code.is_some();
+        let address = stream.exchange.address.clone();
         let Some((_, step)) = stream.exchange.steps.pop() else {
             return;
         };
+        if let (RankStep::Headers { code, .. }, Some(address)) = (step, address) {
+            self.envoy().ranks.note_answer(&address, code);
+        }
         match step {
             RankStep::Refuse => self.failed(id, Flag::UpstreamConnectionFailure),
             RankStep::Reset if is_answered => self.break_off(id, Flag::UpstreamRemoteReset),

@@ -1,9 +1,10 @@
 //! The smallest module that keeps every invariant, and can be made to break any one.
 //!
-//! Its reader marks the stream; its picker holds the headers and resumes them on the next tick.
+//! Its reader marks the stream and keeps the start of the body; its picker holds the headers and resumes them on the next
+//! tick, to one rank after the other. It knows by their start the prompts that were served.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proxy_wasm::hostcalls;
@@ -32,7 +33,19 @@ pub enum Fault {
     KeepsSteering,
     PausesBody,
     AcceptsAnything,
+    WeighsAnnounced,
+    TakesRankOut,
+    BlamesRank,
+    RemembersRefused,
+    ForgetsByRefusal,
+    LosesCaches,
+    SticksToOneRank,
 }
+
+/// Bytes of a body by which it is known.
+const START_BYTES: usize = 70;
+/// Longer than any body.
+const ABSURD_BYTES: u64 = 1_000_000_000;
 
 const DESTINATION: &str = "x-gateway-destination-endpoint";
 const STEERING: [&str; 6] = [
@@ -51,8 +64,12 @@ struct Vm {
     /// Held pickers by their reader.
     held: BTreeMap<u32, u32>,
     queue: Option<u32>,
-    rank: String,
+    ranks: Vec<String>,
     requests: u32,
+    /// The starts of bodies that are read, by reader.
+    starts: BTreeMap<u32, Vec<u8>>,
+    /// The starts of bodies that were served.
+    known: BTreeSet<Vec<u8>>,
 }
 
 thread_local! {
@@ -67,6 +84,19 @@ fn add(name: &'static str, kind: MetricType, offset: i64) {
 
 fn gauge(offset: i64) {
     add("requests_held", MetricType::Gauge, offset);
+}
+
+fn count(name: &'static str) {
+    add(name, MetricType::Counter, 1);
+}
+
+/// Says how many ranks there are, and that all have reported.
+fn show_ranks(count: usize) {
+    for name in ["ranks_listed", "ranks_reported"] {
+        let name = format!("rank_router.{name}");
+        let metric = hostcalls::define_metric(MetricType::Gauge, &name).unwrap();
+        hostcalls::record_metric(metric, count as u64).unwrap();
+    }
 }
 
 /// Makes a root with this fault.
@@ -123,10 +153,12 @@ impl<const FAULT: u8> RootContext for Root<FAULT> {
         let text = String::from_utf8(bytes.unwrap_or_default()).unwrap();
         let ranks = text
             .split_once("[\"")
-            .and_then(|(_, rest)| rest.split('"').next());
+            .and_then(|(_, rest)| rest.split_once("\"]"));
         self.is_picker = ranks.is_some();
-        if let Some(rank) = ranks {
-            VM.with_borrow_mut(|vm| vm.rank = rank.to_string());
+        if let Some((ranks, _)) = ranks {
+            let ranks: Vec<String> = ranks.split("\",\"").map(ToString::to_string).collect();
+            show_ranks(ranks.len());
+            VM.with_borrow_mut(|vm| vm.ranks = ranks);
             hostcalls::set_tick_period(Duration::from_millis(20)).unwrap();
             let queue = hostcalls::register_shared_queue("rank_router.tiny").unwrap();
             VM.with_borrow_mut(|vm| vm.queue = Some(queue));
@@ -144,9 +176,9 @@ impl<const FAULT: u8> RootContext for Root<FAULT> {
             return;
         }
         let held = VM.with_borrow_mut(|vm| std::mem::take(&mut vm.held));
-        for picker in held.into_values() {
+        for (reader, picker) in held {
             hostcalls::set_effective_context(picker).unwrap();
-            pick::<FAULT>();
+            pick::<FAULT>(Some(reader));
             gauge(-1);
             hostcalls::resume_http_request().unwrap();
             if is(FAULT, Fault::ResumesTwice) {
@@ -163,7 +195,10 @@ impl<const FAULT: u8> RootContext for Root<FAULT> {
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         Some(match self.is_picker {
-            true => Box::new(Picker::<FAULT> { id, reader: None }),
+            true => Box::new(Picker::<FAULT> {
+                id,
+                ..Picker::default()
+            }),
             false => Box::new(Reader::<FAULT> { id }),
         })
     }
@@ -174,11 +209,18 @@ impl<const FAULT: u8> RootContext for Root<FAULT> {
 }
 
 /// Names the rank for the stream at work, and counts.
-fn pick<const FAULT: u8>() {
+fn pick<const FAULT: u8>(reader: Option<u32>) {
     let rank = match is(FAULT, Fault::NamesNoRank) {
         true => "10.9.9.9:1".to_string(),
-        false => VM.with_borrow(|vm| vm.rank.clone()),
+        false => next_rank::<FAULT>(),
     };
+    let is_known = VM.with_borrow(|vm| {
+        let start = reader.and_then(|reader| vm.starts.get(&reader));
+        start.is_some_and(|start| vm.known.contains(start))
+    });
+    if is_known {
+        count("matched_tokens");
+    }
     hostcalls::set_map_value(MapType::HttpRequestHeaders, DESTINATION, Some(&rank)).unwrap();
     let times = match () {
         () if is(FAULT, Fault::CountsTwice) => 2,
@@ -187,6 +229,15 @@ fn pick<const FAULT: u8>() {
     };
     add("picks_all", MetricType::Counter, times);
     add("requests_all", MetricType::Counter, 1);
+}
+
+fn next_rank<const FAULT: u8>() -> String {
+    VM.with_borrow_mut(|vm| {
+        if !is(FAULT, Fault::SticksToOneRank) {
+            vm.ranks.rotate_left(1);
+        }
+        vm.ranks[0].clone()
+    })
 }
 
 /// Writes and enqueues more the more requests there are.
@@ -222,7 +273,13 @@ impl<const FAULT: u8> HttpContext for Reader<FAULT> {
         Action::Continue
     }
 
-    fn on_http_request_body(&mut self, _: usize, end: bool) -> Action {
+    fn on_http_request_body(&mut self, size: usize, end: bool) -> Action {
+        let piece = hostcalls::get_buffer(BufferType::HttpRequestBody, 0, size).unwrap();
+        VM.with_borrow_mut(|vm| {
+            let start = vm.starts.entry(self.id).or_default();
+            start.extend(piece.unwrap_or_default());
+            start.truncate(START_BYTES);
+        });
         if is(FAULT, Fault::ChangesHeadersLate) {
             let _ = hostcalls::set_map_value(MapType::HttpRequestHeaders, "x", Some("y"));
         }
@@ -241,17 +298,61 @@ impl<const FAULT: u8> HttpContext for Reader<FAULT> {
     }
 }
 
+#[derive(Default)]
 struct Picker<const FAULT: u8> {
     id: u32,
     reader: Option<u32>,
+    weight: i64,
+}
+
+impl<const FAULT: u8> Picker<FAULT> {
+    fn weigh(&mut self) {
+        let length = hostcalls::get_map_value(MapType::HttpRequestHeaders, "content-length");
+        let announced = length
+            .unwrap()
+            .and_then(|length| length.parse::<u64>().ok());
+        if is(FAULT, Fault::WeighsAnnounced) && announced.is_some_and(|bytes| bytes > ABSURD_BYTES)
+        {
+            self.weight = 100_000_000;
+            add("queued_tokens", MetricType::Gauge, self.weight);
+        }
+    }
+
+    /// Learns from an answer with this status.
+    fn learn(&self, is_served: bool) {
+        if is(FAULT, Fault::TakesRankOut) {
+            let metric = hostcalls::define_metric(MetricType::Gauge, "rank_router.ranks_out");
+            hostcalls::record_metric(metric.unwrap(), 100).unwrap();
+        }
+        if is(FAULT, Fault::BlamesRank) && !is_served {
+            count("failures_no_first_byte");
+        }
+        let start = VM.with_borrow(|vm| vm.starts.get(&self.reader?).cloned());
+        let Some(start) = start else { return };
+        let is_new = VM.with_borrow_mut(|vm| {
+            if is(FAULT, Fault::ForgetsByRefusal) && !is_served {
+                vm.known.clear();
+            }
+            let is_learnt = is_served || is(FAULT, Fault::RemembersRefused);
+            is_learnt && vm.known.insert(start)
+        });
+        if is(FAULT, Fault::LosesCaches) && !is_new {
+            count("caches_lost");
+        }
+    }
 }
 
 impl<const FAULT: u8> Context for Picker<FAULT> {
     fn on_done(&mut self) -> bool {
-        let is_held = self
-            .reader
-            .take()
-            .is_some_and(|reader| VM.with_borrow_mut(|vm| vm.held.remove(&reader)).is_some());
+        let is_held = self.reader.take().is_some_and(|reader| {
+            VM.with_borrow_mut(|vm| {
+                vm.starts.remove(&reader);
+                vm.held.remove(&reader).is_some()
+            })
+        });
+        if self.weight > 0 {
+            add("queued_tokens", MetricType::Gauge, -self.weight);
+        }
         let gives_back = is_held && !is(FAULT, Fault::LeaksGauge);
         if gives_back || is(FAULT, Fault::GivesGaugeBackTwice) {
             gauge(-1);
@@ -269,6 +370,7 @@ impl<const FAULT: u8> HttpContext for Picker<FAULT> {
             hostcalls::remove_map_value(MapType::HttpRequestHeaders, name).unwrap();
         }
         hoard::<FAULT>();
+        self.weigh();
         let mark = hostcalls::get_property(vec!["tiny"]).unwrap();
         let reader = mark.and_then(|mark| Some(u32::from_le_bytes(mark.try_into().ok()?)));
         match reader.filter(|_| !end) {
@@ -279,7 +381,7 @@ impl<const FAULT: u8> HttpContext for Picker<FAULT> {
                 Action::Pause
             }
             None => {
-                pick::<FAULT>();
+                pick::<FAULT>(None);
                 Action::Continue
             }
         }
@@ -287,6 +389,9 @@ impl<const FAULT: u8> HttpContext for Picker<FAULT> {
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         assert!(!is(FAULT, Fault::Panics), "a module's own panic");
+        let status = hostcalls::get_map_value(MapType::HttpResponseHeaders, ":status");
+        let status = status.unwrap().unwrap_or_default();
+        self.learn(status.starts_with('2'));
         Action::Continue
     }
 }
