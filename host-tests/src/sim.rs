@@ -44,7 +44,8 @@
 //!
 //! `x-simulated-rank` in each answer (of a sidecar: the decode rank, also when the answer is the prefill rank's error),
 //! `x-simulated-prefill-rank` in an answer that followed a prefill leg, `x-simulated-leg` in requests of sidecars to prefill
-//! ranks, and `x-simulated-echo: digest` in a request, which makes the rank answer with what reached it, before any sidecar.
+//! ranks, `x-simulated-echo: digest` in a request, which makes the rank answer with what reached it, before any sidecar, and
+//! `x-simulated-status: 500` in a request with a prompt, which makes any rank that has to do with it answer that status.
 
 mod api;
 mod echo;

@@ -30,6 +30,8 @@ pub(super) type RequestBody = BoxBody<Bytes, io::Error>;
 
 /// Asks a rank to answer with a digest of the request instead of as a model.
 pub(super) const ECHO_HEADER: &str = "x-simulated-echo";
+/// Makes a rank answer a prompt with this status at once, as some bug of a server does for some requests.
+pub(super) const STATUS_HEADER: &str = "x-simulated-status";
 /// Names the rank that answered; a real vLLM has no such header.
 const RANK_HEADER: &str = "x-simulated-rank";
 /// vLLM's own default for completions. A chat without a limit goes on until the model ends it; no model does here.
@@ -120,6 +122,12 @@ fn metrics(rank: &Rank) -> Response<AnswerBody> {
     text(rank.metrics_page())
 }
 
+/// The status that a request asks for.
+fn provoked(request: &Request<RequestBody>) -> Option<u16> {
+    let status = request.headers().get(STATUS_HEADER)?;
+    status.to_str().ok()?.parse().ok()
+}
+
 async fn generate(
     rank: &Arc<Rank>,
     api: Api,
@@ -127,6 +135,9 @@ async fn generate(
 ) -> Response<AnswerBody> {
     let asked = Instant::now();
     if let Fault::Failing { status } = rank.fault() {
+        return error(&ApiError::engine(status));
+    }
+    if let Some(status) = provoked(&request) {
         return error(&ApiError::engine(status));
     }
     match accept(rank, api, request).await {

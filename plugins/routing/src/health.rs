@@ -9,12 +9,14 @@
 //! times of the events, not by the order in which they are heard; what is left of a difference between copies ends when
 //! they tell each other a [`Spell`] of each rank that is not in, and by itself, because everything that is remembered is
 //! forgotten after some minutes. Time is wall clock and may jump: a jump of any size can end a time out early, and never
-//! make it longer.
+//! make it longer. Whether server errors are a rank's or the requests' is judged by what ranks have answered of late, in
+//! the order in which it is heard ([`server_errors`]).
 //!
 //! | event | consequence |
 //! | --- | --- |
-//! | failures in a row worth 6 points: connect 4, reset 2, 5xx 2, no first byte 6 | out |
-//! | failure while half-open or ramping | out, longer |
+//! | failures in a row worth 6 points: connect 4, reset 2, 5xx 2, no first byte 6 | out; for 5xx if they are the rank's |
+//! | failure while half-open or ramping | out, longer; for 5xx if they are the rank's |
+//! | 5xx as other ranks had that answered others meanwhile | none, and a half-open rank that 5xx put out is in |
 //! | failure of a request that was picked before the rank went out | none, it is known |
 //! | 3 failed scrapes in a row of a page that was read before | out, unless most pages fail: then the scraper is at fault |
 //! | 2 ranks of a pod out within 5 s as if they had died, no answer from the pod since | the whole pod out |
@@ -64,6 +66,16 @@ pub struct HealthTable {
     /// Those of them whose last scrape failed.
     unscraped: usize,
     errors: ServerErrors,
+}
+
+/// A row of server errors that puts its rank out if it is the rank's own.
+#[derive(Clone, Copy, Debug)]
+struct Suspicion {
+    rank: RankId,
+    errors: u16,
+    is_in: bool,
+    /// Whether it may be the requests', by the errors of other ranks.
+    is_explained: bool,
 }
 
 impl HealthTable {
@@ -228,18 +240,32 @@ impl HealthTable {
             Step::Out => return Verdict::GoesOut,
             Step::Suspect { errors, is_in } => (errors, is_in),
         };
-        if !self.is_ranks_own(rank, errors, is_in, now_ms) {
-            return Verdict::NotCounted;
+        let only_prefills = self.only_prefills(rank);
+        let is_explained = self.errors.is_explained(rank, only_prefills, errors);
+        let suspicion = Suspicion {
+            rank,
+            errors,
+            is_in,
+            is_explained,
+        };
+        if self.is_ranks_own(suspicion, now_ms) {
+            self.change(rank, |health| health.go_out_for(failure, attempt.ended_ms));
+            return Verdict::GoesOut;
         }
-        self.change(rank, |health| health.go_out_for(failure, attempt.ended_ms));
-        Verdict::GoesOut
+        if is_explained && !is_in {
+            self.change(rank, |health| health.pardon(attempt.ended_ms));
+        }
+        Verdict::NotCounted
     }
 
     /// Whether a row of server errors is the rank's and not the requests': a long one of the only rank that fails like this,
     /// or one during which the others answered much.
     ///
     /// Of a rank that comes back it is enough that another one has answered since it went out.
-    fn is_ranks_own(&self, rank: RankId, errors: u16, is_in: bool, now_ms: u64) -> bool {
+    fn is_ranks_own(&self, suspicion: Suspicion, now_ms: u64) -> bool {
+        let Suspicion {
+            rank, is_explained, ..
+        } = suspicion;
         let Some(health) = self.ranks.get(rank.index()) else {
             return false;
         };
@@ -250,15 +276,18 @@ impl HealthTable {
             others_answer |= other.has_answered_since(health.spell.since_ms);
         }
         let at_once = others.saturating_add(1).div_euclid(RANKS_FOR_ONE).max(1);
-        let is_alone = match is_in {
+        let is_alone = match suspicion.is_in {
             true => failing < at_once,
             false => others_answer || others == 0,
         };
-        let is_long = self.errors.is_long(health.only_prefills, errors, now_ms);
-        (is_alone && is_long)
-            || self
+        let is_long = !is_explained
+            && self
                 .errors
-                .is_silent(rank, health.only_prefills, errors, others)
+                .is_long(health.only_prefills, suspicion.errors, now_ms);
+        let is_silent = self
+            .errors
+            .is_silent(rank, health.only_prefills, others, is_explained);
+        (is_alone && is_long) || is_silent
     }
 
     /// The other ranks of a kind that the pool has.

@@ -208,6 +208,15 @@ impl RankHealth {
         self.go_out(Cause::Own(counted), at_ms);
     }
 
+    /// Its errors are the requests': if they put it out, it is in. Else such requests would take the places of those that
+    /// could show it.
+    pub(crate) fn pardon(&mut self, at_ms: u64) {
+        if self.spell.cause == Cause::Own(Failure::ServerError) {
+            self.spell.end(at_ms);
+            self.end_row();
+        }
+    }
+
     /// Puts the rank out; what led there is used up.
     pub(crate) fn go_out(&mut self, cause: Cause, at_ms: u64) {
         self.spell.go_out(cause, at_ms, self.seed);

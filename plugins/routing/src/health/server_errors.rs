@@ -154,26 +154,34 @@ impl ServerErrors {
         u32::from(errors) >= longest.saturating_mul(FACTOR)
     }
 
-    /// Whether a rank has given no answer during its row of `errors`, while `others` of its kind gave so many that some were
-    /// to be expected of it.
+    /// Whether a row may be the requests': others had a part of as many errors meanwhile that were.
+    pub(crate) fn is_explained(&self, rank: RankId, only_prefills: bool, errors: u16) -> bool {
+        let excused = self.records.get(rank.index()).map_or(0, |record| {
+            let all = self.kind(only_prefills).excused;
+            all.wrapping_sub(record.excused_at_row)
+        });
+        u32::from(errors) <= excused.saturating_mul(EXPLAINED)
+    }
+
+    /// Whether a rank has given no answer during its row of errors, while `others` of its kind gave so many that some were to
+    /// be expected of it.
     ///
-    /// As many as each of the others gave. But where the others' errors were the requests', a rank may get nothing else: one
-    /// that is seldom used is to answer as seldom as ever, and one that never answered need not.
+    /// As many as each of the others gave. But a rank whose row is explained may get nothing but such requests: one that is
+    /// seldom used is to answer as seldom as ever, and one that never answered need not.
     pub(crate) fn is_silent(
         &self,
         rank: RankId,
         only_prefills: bool,
-        errors: u16,
         others: u32,
+        is_explained: bool,
     ) -> bool {
         let kind = self.kind(only_prefills);
         let Some(record) = self.records.get(rank.index()).filter(|_| others > 0) else {
             return false;
         };
-        let excused = kind.excused.wrapping_sub(record.excused_at_row);
-        let gap = match u32::from(errors) > excused.saturating_mul(EXPLAINED) {
-            true => others,
-            false => others.max(record.usual_gap()),
+        let gap = match is_explained {
+            true => others.max(record.usual_gap()),
+            false => others,
         };
         let given = record.others(kind).wrapping_sub(record.others_at_row);
         given >= gap.saturating_mul(MISSED_ANSWERS)

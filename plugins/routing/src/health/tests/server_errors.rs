@@ -284,6 +284,24 @@ fn a_row_that_an_answer_ended_makes_twice_as_many_errors_needed_for_some_minutes
 }
 
 #[test]
+fn a_rank_that_is_out_is_pardoned_when_its_errors_turn_out_to_be_the_requests() {
+    let mut scene = Scene::new(4, 1);
+    for at in 0..3 {
+        scene.fail(A, Failure::ServerError, at, at);
+    }
+    let opens = scene.opens(A, 2);
+    scene.fail(A, Failure::ServerError, opens, opens);
+    assert_eq!(scene.standing(A, opens), Standing::Probe { limit: 1 });
+    // B has the same errors, and answers others.
+    for at in opens + 1..opens + 3 {
+        scene.fail(B, Failure::ServerError, at, at);
+    }
+    scene.answer(B, opens + 3, opens + 3);
+    scene.fail(A, Failure::ServerError, opens + 4, opens + 4);
+    assert_eq!(scene.standing(A, opens + 4), Standing::In);
+}
+
+#[test]
 fn a_row_long_ago_before_the_clock_was_set_back_says_nothing() {
     let mut scene = Scene::new(2, 1);
     let day = 86_400_000;

@@ -18,6 +18,7 @@ impl Twin {
         let is_plain =
             failure != Failure::ServerError && rank.standing(heard.now_ms) != Standing::In;
         if points < 6 && !is_plain && !self.is_ranks_own(heard, length) {
+            self.pardon(heard, length);
             return false;
         }
         let cause = if rank.has_connect() {
@@ -27,6 +28,24 @@ impl Twin {
         };
         self.ranks[heard.rank].go_out(heard.rank, Some(cause), heard.attempt.ended_ms);
         true
+    }
+
+    fn pardon(&mut self, heard: Heard, length: usize) {
+        let is_explained = self.is_explained(heard.rank, length);
+        let rank = &mut self.ranks[heard.rank];
+        let away = rank.away.as_ref();
+        let went_for_errors = away.is_some_and(|away| away.cause == Some(Failure::ServerError));
+        if is_explained && went_for_errors {
+            rank.away = None;
+            rank.in_since_ms = heard.attempt.ended_ms;
+            rank.row.clear();
+        }
+    }
+
+    fn is_explained(&self, rank: usize, length: usize) -> bool {
+        let since = &self.log[self.ranks[rank].row_from..];
+        let excused: usize = since.iter().map(|answer| answer.excused).sum();
+        length <= 4 * excused
     }
 
     fn is_ranks_own(&self, heard: Heard, length: usize) -> bool {
@@ -43,7 +62,9 @@ impl Twin {
             let mut answers = others().flat_map(|other| &other.answers);
             answers.any(|answer| answer.ended_ms > went_ms)
         };
-        (is_alone && length >= 2 * self.longest(heard.now_ms)) || self.is_silent(heard.rank, length)
+        let is_long =
+            length >= 2 * self.longest(heard.now_ms) && !self.is_explained(heard.rank, length);
+        (is_alone && is_long) || self.is_silent(heard.rank, length)
     }
 
     fn longest(&self, now_ms: u64) -> usize {
@@ -65,9 +86,8 @@ impl Twin {
     fn is_silent(&self, rank: usize, length: usize) -> bool {
         let since = &self.log[self.ranks[rank].row_from..];
         let given = since.iter().filter(|answer| answer.rank != rank).count();
-        let excused: usize = since.iter().map(|answer| answer.excused).sum();
         let mut gap = 3;
-        if length <= 4 * excused {
+        if self.is_explained(rank, length) {
             let gaps: Vec<usize> = self
                 .log
                 .split(|answer| answer.rank == rank)
