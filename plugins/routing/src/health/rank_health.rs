@@ -104,7 +104,8 @@ impl RankHealth {
         if is_in && weight < u16::from(OUT_POINTS) {
             return Step::None;
         }
-        let errors = weight / u16::from(Failure::ServerError.points()).max(1);
+        let errors = weight.checked_div(u16::from(Failure::ServerError.points()));
+        let errors = errors.unwrap_or(0);
         Step::Suspect { errors, is_in }
     }
 
