@@ -193,6 +193,13 @@ impl Bootstrap {
         self
     }
 
+    /// Sets with which statuses of an answer Envoy asks the next rank.
+    #[must_use]
+    pub fn retried_statuses(mut self, statuses: &[u16]) -> Self {
+        self.route()["retry_policy"]["retriable_status_codes"] = json!(statuses);
+        self
+    }
+
     /// Sends every request to another cluster.
     #[must_use]
     pub fn route_to(mut self, cluster: &str) -> Self {

@@ -31,6 +31,7 @@ pub mod pod_addresses;
 pub mod pool_endpoint;
 pub mod process_usage;
 pub mod prompt_text;
+pub mod provocation;
 pub mod rank_pair;
 pub mod rank_process;
 pub mod replay;

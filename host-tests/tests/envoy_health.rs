@@ -263,23 +263,48 @@ each_envoy! {
     }
 
     async fn when_all_ranks_are_out_all_are_asked(version: &str) -> Result<()> {
-        let scene = Scene::start(version, 2, 1, |bootstrap| bootstrap).await?;
+        let log = GatewayLog::new()?;
+        let scene = Scene::start(version, 2, 1, |bootstrap| bootstrap.logs(log.folder())).await?;
         let caller = Caller::new(scene.envoy.gateway(), PATIENCE);
-        for rank in scene.pods.ranks() {
-            rank.set_fault(Fault::Failing { status: 500 }).await;
-        }
+        scene.set_all(Fault::Dead).await;
         let traffic = Traffic::start(caller.clone(), 0, PACE);
         scene.envoy.wait_for_metric("ranks_out", 2).await?;
         let out = SystemTime::now();
         after(&traffic, 40, out).await?;
-        let mut calls = traffic.stop().await;
-        calls.retain(|call| call.sent >= out);
+        let calls = traffic.stop().await;
+        log.wait_for(calls.len()).await?;
         for rank in scene.pods.ranks() {
-            assert!(share(&calls, rank.addr()) >= 8, "{calls:?}");
+            let attempts = log.attempts()?.into_iter().filter(|attempt| attempt.rank == Some(rank.addr()) && attempt.started >= out);
+            assert!(attempts.count() >= 8, "{calls:?}");
             rank.set_fault(Fault::None).await;
         }
         let traffic = Traffic::start(caller, 10_000, PACE);
         scene.envoy.wait_for_metric("ranks_out", 0).await?;
+        scene.envoy.wait_for_metric("ranks_coming_back", 0).await?;
+        let calls = traffic.stop().await;
+        assert!(lost(&calls).is_empty(), "{:?}", lost(&calls));
+        scene.envoy.wait_until_nothing_is_counted().await
+    }
+
+    /// Nothing tells which of them are broken, or whether the requests are.
+    async fn when_all_ranks_say_500_all_are_asked(version: &str) -> Result<()> {
+        let scene = Scene::start(version, 2, 1, |bootstrap| bootstrap).await?;
+        let caller = Caller::new(scene.envoy.gateway(), PATIENCE);
+        scene.set_all(Fault::Failing { status: 500 }).await;
+        let traffic = Traffic::start(caller.clone(), 0, PACE);
+        // One may go out, for about a second.
+        traffic.wait_until("both are asked", SystemTime::now(), |calls| {
+            let asked = |rank: &RankHandle| share(calls, rank.addr()) >= 20;
+            scene.pods.ranks().iter().all(asked)
+        }).await?;
+        scene.envoy.wait_for_metric("ranks_out", 0).await?;
+        let failing = SystemTime::now();
+        after(&traffic, 100, failing).await?;
+        assert_eq!(scene.envoy.metric("ranks_out").await?, 0);
+        traffic.stop().await;
+        scene.set_all(Fault::None).await;
+        let traffic = Traffic::start(caller, 10_000, PACE);
+        after(&traffic, 40, SystemTime::now()).await?;
         scene.envoy.wait_for_metric("ranks_coming_back", 0).await?;
         let calls = traffic.stop().await;
         assert!(lost(&calls).is_empty(), "{:?}", lost(&calls));

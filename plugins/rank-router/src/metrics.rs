@@ -50,6 +50,7 @@ pub(crate) struct Metrics {
     failures_server_error: Option<u32>,
     failures_no_first_byte: Option<u32>,
     failures_scrape: Option<u32>,
+    failures_not_counted: Option<u32>,
     requests_refused: Option<u32>,
     steering_headers_removed: Option<u32>,
     answers_from_elsewhere: Option<u32>,
@@ -106,6 +107,7 @@ impl Metrics {
             failures_server_error: counter("failures_server_error"),
             failures_no_first_byte: counter("failures_no_first_byte"),
             failures_scrape: counter("failures_scrape"),
+            failures_not_counted: counter("failures_not_counted"),
             requests_refused: counter("requests_refused"),
             steering_headers_removed: counter("steering_headers_removed"),
             answers_from_elsewhere: counter("answers_from_elsewhere"),
@@ -225,6 +227,11 @@ impl Metrics {
             Failure::Scrape => self.failures_scrape,
         };
         add(metric, 1);
+    }
+
+    /// A server error would have put its rank out, but is taken to be the request's.
+    pub(crate) fn not_counted(&self, is_so: bool) {
+        add(self.failures_not_counted, i64::from(is_so));
     }
 
     /// A request was refused for what its body says.

@@ -9,12 +9,14 @@
 //! times of the events, not by the order in which they are heard; what is left of a difference between copies ends when
 //! they tell each other a [`Spell`] of each rank that is not in, and by itself, because everything that is remembered is
 //! forgotten after some minutes. Time is wall clock and may jump: a jump of any size can end a time out early, and never
-//! make it longer.
+//! make it longer. Whether server errors are a rank's or the requests' is judged by what ranks have answered of late, in
+//! the order in which it is heard ([`server_errors`]).
 //!
 //! | event | consequence |
 //! | --- | --- |
-//! | failures in a row worth 6 points: connect 4, reset 2, 5xx 2, no first byte 6 | out |
-//! | failure while half-open or ramping | out, longer |
+//! | failures in a row worth 6 points: connect 4, reset 2, 5xx 2, no first byte 6 | out; for 5xx if they are the rank's |
+//! | failure while half-open or ramping | out, longer; for 5xx if they are the rank's |
+//! | 5xx as other ranks had that answered others meanwhile | none, and a half-open rank that 5xx put out is in |
 //! | failure of a request that was picked before the rank went out | none, it is known |
 //! | 3 failed scrapes in a row of a page that was read before | out, unless most pages fail: then the scraper is at fault |
 //! | 2 ranks of a pod out within 5 s as if they had died, no answer from the pod since | the whole pod out |
@@ -26,26 +28,34 @@ mod failure;
 mod patience;
 mod pod;
 mod rank_health;
+mod server_errors;
 mod spell;
 mod standing;
 mod time_out;
+mod verdict;
 
 use std::net::IpAddr;
 
 use crate::RankId;
 use pod::{Pod, Pods};
-use rank_health::RankHealth;
+use rank_health::{RankHealth, Step};
+use server_errors::ServerErrors;
 
 pub use attempt::Attempt;
 pub use failure::Failure;
 pub use patience::{Patience, Waiting};
 pub use spell::Spell;
 pub use standing::{Admission, Counts, Standing};
+pub use verdict::Verdict;
 
 /// Ranks of one pod that go out this close together go out for the same reason.
 const POD_WINDOW_MS: u64 = 5_000;
 
-/// The health of all ranks of a pool. 64 bytes a rank; every call costs the same whatever the size of the pool, unless
+/// Of so many ranks one may go out for a short row of server errors before others are asked: what costs an attacker three
+/// requests must not cost a pool more than that, and a node that fails in a large pool is to be left at once.
+const RANKS_FOR_ONE: u32 = 16;
+
+/// The health of all ranks of a pool. 84 bytes a rank; every call costs the same whatever the size of the pool, unless
 /// it says otherwise.
 #[derive(Debug, Default)]
 pub struct HealthTable {
@@ -55,6 +65,17 @@ pub struct HealthTable {
     scraped: usize,
     /// Those of them whose last scrape failed.
     unscraped: usize,
+    errors: ServerErrors,
+}
+
+/// A row of server errors that puts its rank out if it is the rank's own.
+#[derive(Clone, Copy, Debug)]
+struct Suspicion {
+    rank: RankId,
+    errors: u16,
+    is_in: bool,
+    /// Whether it may be the requests', by the errors of other ranks.
+    is_explained: bool,
 }
 
 impl HealthTable {
@@ -64,7 +85,8 @@ impl HealthTable {
         self.ranks.resize(count, RankHealth::default());
     }
 
-    /// A rank takes a seat and is in: nothing is known of it. Cost: one pass over the pods.
+    /// A rank takes a seat and is in: nothing is known of it. It is taken for a destination until
+    /// [`set_part`](Self::set_part) says otherwise. Cost: one pass over the pods.
     pub fn seat(&mut self, rank: RankId, address_hash: u64, pod: IpAddr) {
         self.grow(rank.index().saturating_add(1));
         self.leave(rank);
@@ -73,6 +95,21 @@ impl HealthTable {
             // The lower half: the hash is good in every bit.
             let seed = u32::try_from(address_hash & u64::from(u32::MAX)).unwrap_or(0);
             *health = RankHealth::seated(seed, pod);
+        }
+        self.errors.seat(rank, false);
+    }
+
+    /// Whether the pool has the rank of a seat now, and whether that is never a destination. Server errors are judged by
+    /// what ranks of the same kind do that the pool has: those that only prefill get other requests than the rest.
+    pub fn set_part(&mut self, rank: RankId, is_listed: bool, only_prefills: bool) {
+        let Some(health) = self.ranks.get_mut(rank.index()) else {
+            return;
+        };
+        health.is_listed = is_listed;
+        if health.only_prefills != only_prefills {
+            health.only_prefills = only_prefills;
+            health.end_row();
+            self.errors.seat(rank, only_prefills);
         }
     }
 
@@ -85,35 +122,39 @@ impl HealthTable {
         self.pods.leave(rank, health.pod);
     }
 
-    /// An attempt on a rank failed; true when that puts it out now. For a failed scrape `attempt` starts when it was sent.
+    /// An attempt on a rank failed. For a failed scrape `attempt` starts when it was sent.
     ///
-    /// Cost: constant, or one pass over the ranks of the pod when the rank goes out.
+    /// Cost: constant, or one pass over the ranks of the pod when the rank goes out, and one over all ranks when a server
+    /// error may put it out.
     pub fn failed(
         &mut self,
         rank: RankId,
         failure: Failure,
         attempt: Attempt,
         now_ms: u64,
-    ) -> bool {
+    ) -> Verdict {
         let attempt = attempt.settled(now_ms);
-        let goes_out = match failure {
+        let verdict = match failure {
             Failure::Scrape => self.scrape_failed(rank, now_ms),
-            _ => self.change(rank, |health| health.failed(failure, attempt, now_ms)),
+            _ => self.request_failed(rank, failure, attempt, now_ms),
         };
         if failure.is_like_death() {
             self.pod_failed(rank, failure, attempt, now_ms);
         }
-        if failure.is_like_death() && goes_out {
+        if failure.is_like_death() && verdict == Verdict::GoesOut {
             self.put_out_pod(rank, now_ms);
         }
-        goes_out
+        verdict
     }
 
     /// A good first byte came from a rank; true when that is news, which the other workers need to hear.
     pub fn answered(&mut self, rank: RankId, attempt: Attempt, now_ms: u64) -> bool {
         let attempt = attempt.settled(now_ms);
-        let is_news = self.change(rank, |health| health.answered(attempt, now_ms));
-        self.pod_answered(rank, attempt.ended_ms, now_ms) || is_news
+        let proof = self.change(rank, |health| health.answered(attempt, now_ms));
+        let only_prefills = self.only_prefills(rank);
+        self.errors
+            .answered(rank, only_prefills, proof.errors, now_ms);
+        self.pod_answered(rank, attempt.ended_ms, now_ms) || proof.is_news
     }
 
     /// A rank's metrics page was read; true when that is news, which the other workers need to hear.
@@ -162,19 +203,109 @@ impl HealthTable {
 
 /// Scrapes.
 impl HealthTable {
-    fn scrape_failed(&mut self, rank: RankId, now_ms: u64) -> bool {
+    fn scrape_failed(&mut self, rank: RankId, now_ms: u64) -> Verdict {
         let is_down = self.change(rank, |health| health.scrape_failed(now_ms));
         if !is_down || self.is_scraper_at_fault() {
-            return false;
+            return Verdict::Noted;
         }
         self.change(rank, |health| health.go_out_for_scrapes(now_ms));
-        true
+        Verdict::GoesOut
     }
 
     /// Whether more than three quarters of the pages that were read before fail now: it is more likely that the scraper
     /// has lost its network or its cluster than that nearly all ranks died. If they did, requests find it.
     fn is_scraper_at_fault(&self) -> bool {
         self.unscraped.saturating_mul(4) > self.scraped.saturating_mul(3)
+    }
+}
+
+/// Requests.
+impl HealthTable {
+    fn request_failed(
+        &mut self,
+        rank: RankId,
+        failure: Failure,
+        attempt: Attempt,
+        now_ms: u64,
+    ) -> Verdict {
+        self.change(rank, |health| health.settle(now_ms));
+        let had_errors = self.has_errors(rank);
+        let step = self.change(rank, |health| health.failed(failure, attempt, now_ms));
+        if !had_errors && self.has_errors(rank) {
+            let only_prefills = self.only_prefills(rank);
+            self.errors.row_begins(rank, only_prefills);
+        }
+        let (errors, is_in) = match step {
+            Step::None => return Verdict::Noted,
+            Step::Out => return Verdict::GoesOut,
+            Step::Suspect { errors, is_in } => (errors, is_in),
+        };
+        let only_prefills = self.only_prefills(rank);
+        let is_explained = self.errors.is_explained(rank, only_prefills, errors);
+        let suspicion = Suspicion {
+            rank,
+            errors,
+            is_in,
+            is_explained,
+        };
+        if self.is_ranks_own(suspicion, now_ms) {
+            self.change(rank, |health| health.go_out_for(failure, attempt.ended_ms));
+            return Verdict::GoesOut;
+        }
+        if is_explained && !is_in {
+            self.change(rank, |health| health.pardon(attempt.ended_ms));
+        }
+        Verdict::NotCounted
+    }
+
+    /// Whether a row of server errors is the rank's and not the requests': a long one of the only rank that fails like this,
+    /// or one during which the others answered much.
+    ///
+    /// Of a rank that comes back it is enough that another one has answered since it went out.
+    fn is_ranks_own(&self, suspicion: Suspicion, now_ms: u64) -> bool {
+        let Suspicion {
+            rank, is_explained, ..
+        } = suspicion;
+        let Some(health) = self.ranks.get(rank.index()) else {
+            return false;
+        };
+        let (mut others, mut failing, mut others_answer) = (0_u32, 0_u32, false);
+        for other in self.others(rank, health.only_prefills) {
+            others = others.saturating_add(1);
+            failing = failing.saturating_add(u32::from(other.is_failing(now_ms)));
+            others_answer |= other.has_answered_since(health.spell.since_ms);
+        }
+        let at_once = others.saturating_add(1).div_euclid(RANKS_FOR_ONE).max(1);
+        let is_alone = match suspicion.is_in {
+            true => failing < at_once,
+            false => others_answer || others == 0,
+        };
+        let is_long = !is_explained
+            && self
+                .errors
+                .is_long(health.only_prefills, suspicion.errors, now_ms);
+        let is_silent = self
+            .errors
+            .is_silent(rank, health.only_prefills, others, is_explained);
+        (is_alone && is_long) || is_silent
+    }
+
+    /// The other ranks of a kind that the pool has.
+    fn others(&self, rank: RankId, only_prefills: bool) -> impl Iterator<Item = &RankHealth> {
+        let ranks = self.ranks.iter().enumerate();
+        let others = ranks.filter(move |(place, _)| *place != rank.index());
+        let others = others.map(|(_, health)| health);
+        others.filter(move |health| health.is_listed && health.only_prefills == only_prefills)
+    }
+
+    fn has_errors(&self, rank: RankId) -> bool {
+        let health = self.ranks.get(rank.index());
+        health.is_some_and(RankHealth::has_errors)
+    }
+
+    fn only_prefills(&self, rank: RankId) -> bool {
+        let health = self.ranks.get(rank.index());
+        health.is_some_and(|health| health.only_prefills)
     }
 }
 

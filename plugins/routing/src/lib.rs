@@ -74,7 +74,7 @@ pub use filter_config::FilterConfig;
 pub use glob::Glob;
 pub use hash::{chain, hash_bytes};
 pub use health::{
-    Admission, Attempt, Counts, Failure, HealthTable, Patience, Spell, Standing, Waiting,
+    Admission, Attempt, Counts, Failure, HealthTable, Patience, Spell, Standing, Verdict, Waiting,
 };
 pub use json::{Event, JsonError, JsonScanner};
 pub use load::{Charge, LoadTable, RankLoad};

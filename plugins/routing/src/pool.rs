@@ -172,6 +172,10 @@ impl Pool {
         for rank in comers {
             self.seat(rank);
         }
+        for (rank, seat) in self.seats.all() {
+            let only_prefills = !seat.role.can_serve();
+            self.health.set_part(rank, seat.is_listed, only_prefills);
+        }
         self.set_capacities();
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use routing::{Attempt, BEAT_MS, Failure, Insertion, Moved, Prompt, RankId, Span};
+use routing::{Attempt, BEAT_MS, Failure, Insertion, Moved, Prompt, RankId, Span, Verdict};
 use std::collections::BTreeMap;
 
 use super::Worker;
@@ -35,6 +35,34 @@ enum Suspects {
     Tried,
 }
 
+/// How the attempts before the last one are taken to have failed. Envoy does not say.
+#[derive(Clone, Copy, Debug)]
+struct Earlier {
+    suspects: Suspects,
+    failure: Failure,
+}
+
+impl Earlier {
+    /// Those before an answer. A server error that follows the attempts before it is most likely what they met, too: the
+    /// request goes from rank to rank and takes its error along.
+    fn before(is_bad: bool) -> Self {
+        Self {
+            suspects: Suspects::Both,
+            failure: match is_bad {
+                true => Failure::ServerError,
+                // A refused connection would weigh more.
+                false => Failure::Reset,
+            },
+        }
+    }
+
+    /// Those before an attempt that broke down.
+    const BROKEN_DOWN: Self = Self {
+        suspects: Suspects::Tried,
+        failure: Failure::Reset,
+    };
+}
+
 impl Breakdown {
     fn failure(self) -> Option<Failure> {
         if self.flags & CONNECTION_FAILURE != 0 {
@@ -60,13 +88,13 @@ impl Worker {
         if self.leave_if_elsewhere(picker, address) {
             return;
         }
-        self.move_to(picker, address, Suspects::Both, now_ms);
+        let is_bad = status >= 500 && !NOT_THE_RANK.contains(&status);
+        self.move_to(picker, address, Earlier::before(is_bad), now_ms);
         self.release_leg(picker);
         let suspect = self.suspect(picker, address);
         let Some(stream) = self.streams.get_mut(&picker) else {
             return;
         };
-        let is_bad = status >= 500 && !NOT_THE_RANK.contains(&status);
         stream.answer = if is_bad { Answer::Bad } else { Answer::Good };
         let (pool, attempt) = (stream.pool, stream.attempt(now_ms));
         if is_bad && stream.is_complete() {
@@ -147,7 +175,7 @@ impl Worker {
             if self.leave_if_elsewhere(picker, address) {
                 return;
             }
-            self.move_to(picker, address, Suspects::Tried, now_ms);
+            self.move_to(picker, address, Earlier::BROKEN_DOWN, now_ms);
         }
         let Some(stream) = self.streams.get(&picker) else {
             return;
@@ -213,7 +241,7 @@ impl Worker {
     }
 
     /// The request is on this rank now, and the ranks named before it have failed.
-    fn move_to(&mut self, picker: u32, address: SocketAddr, suspects: Suspects, now_ms: u64) {
+    fn move_to(&mut self, picker: u32, address: SocketAddr, earlier: Earlier, now_ms: u64) {
         let Some(stream) = self.streams.get(&picker) else {
             return;
         };
@@ -229,7 +257,7 @@ impl Worker {
         }
         let passed = place.unwrap_or(stream.named.len());
         let tried: Vec<SocketAddr> = stream.named.drain(..passed).collect();
-        let failed = match suspects {
+        let failed = match earlier.suspects {
             Suspects::Both => self.suspects(picker, tried),
             Suspects::Tried => tried,
         };
@@ -257,8 +285,7 @@ impl Worker {
             self.count_on(picker, pool, moved);
         }
         for address in failed.into_iter().filter(|_| is_evidence) {
-            // In which way is not known any more; a refused connection would weigh more.
-            self.rank_failed(pool, address, Failure::Reset, attempt, now_ms);
+            self.rank_failed(pool, address, earlier.failure, attempt, now_ms);
         }
     }
 
@@ -298,9 +325,11 @@ impl Worker {
         let Some(shared) = self.pools.get_mut(&pool) else {
             return;
         };
-        let Some(rank) = shared.pool.failed(address, failure, attempt, now_ms) else {
+        let failed = shared.pool.failed(address, failure, attempt, now_ms);
+        let Some((rank, verdict)) = failed else {
             return;
         };
+        self.metrics.not_counted(verdict == Verdict::NotCounted);
         if let Some(key) = shared.pool.rank_key(rank) {
             self.peers.failed(key, failure.code(), span(attempt));
         }

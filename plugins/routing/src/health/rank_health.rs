@@ -23,12 +23,40 @@ pub(crate) struct RankHealth {
     /// Makes the jitter of this rank.
     pub(crate) seed: u32,
     pub(crate) pod: PodId,
+    /// Points of the failures in the row that are no server errors.
     points: u8,
     has_connect: bool,
     failed_scrapes: u8,
+    /// Server errors in the row.
+    errors: u16,
     /// Whether its metrics page can be read at all, as far as is known.
     is_scraped: bool,
     pub(crate) is_seated: bool,
+    /// Whether the pool has it now.
+    pub(crate) is_listed: bool,
+    /// Whether it is never a destination.
+    pub(crate) only_prefills: bool,
+}
+
+/// What the failure of a request comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing, or a row that is too short.
+    #[default]
+    None,
+    /// A row of so many server errors: it puts the rank out if they are not the requests'.
+    Suspect { errors: u16, is_in: bool },
+    /// The rank is out.
+    Out,
+}
+
+/// What a good answer comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Proof {
+    /// Whether the other workers need to hear of it.
+    pub(crate) is_news: bool,
+    /// Server errors in the row that it ended.
+    pub(crate) errors: u16,
 }
 
 impl RankHealth {
@@ -38,6 +66,7 @@ impl RankHealth {
             seed,
             pod,
             is_seated: true,
+            is_listed: true,
             ..Self::default()
         }
     }
@@ -56,41 +85,58 @@ impl RankHealth {
         self.is_scraped && self.failed_scrapes > 0
     }
 
-    /// A request failed; true when that puts the rank out.
-    pub(crate) fn failed(&mut self, failure: Failure, attempt: Attempt, now_ms: u64) -> bool {
+    /// A request failed.
+    pub(crate) fn failed(&mut self, failure: Failure, attempt: Attempt, now_ms: u64) -> Step {
         self.settle(now_ms);
-        if self.spell.is_known_to(attempt) || self.is_disproved(failure, attempt.ended_ms) {
-            return false;
+        let standing = self.standing(now_ms);
+        let is_known = self.spell.is_known_to(attempt) || standing == Standing::Out;
+        if is_known || self.is_disproved(failure, attempt.ended_ms) {
+            return Step::None;
         }
-        match self.standing(now_ms) {
-            Standing::Out => return false,
-            Standing::In => self.add(failure, attempt.ended_ms),
-            Standing::Ramping { .. } | Standing::Probe { .. } => self.points = OUT_POINTS,
+        self.add(failure, attempt.ended_ms);
+        let is_in = standing == Standing::In;
+        let is_error = failure == Failure::ServerError;
+        if self.points >= OUT_POINTS || !(is_in || is_error) {
+            self.go_out_for(failure, attempt.ended_ms);
+            return Step::Out;
         }
-        if self.points < OUT_POINTS {
-            return false;
+        let weight = u16::from(self.points).saturating_add(self.error_points());
+        if is_in && weight < u16::from(OUT_POINTS) {
+            return Step::None;
         }
-        let counted = if self.has_connect {
-            Failure::Connect
-        } else {
-            failure
-        };
-        self.go_out(Cause::Own(counted), attempt.ended_ms);
-        true
+        let errors = weight.checked_div(u16::from(Failure::ServerError.points()));
+        let errors = errors.unwrap_or(0);
+        Step::Suspect { errors, is_in }
     }
 
-    /// A first byte came; true when that is news.
-    pub(crate) fn answered(&mut self, attempt: Attempt, now_ms: u64) -> bool {
+    /// Whether it has a row of server errors that would put it out if it were alone, or is out for one.
+    pub(crate) fn is_failing(&self, now_ms: u64) -> bool {
+        let has_row = self.error_points() >= u16::from(OUT_POINTS) && !self.is_row_old(now_ms);
+        let is_out = self.spell.cause == Cause::Own(Failure::ServerError)
+            && self.standing(now_ms) != Standing::In;
+        has_row || is_out
+    }
+
+    /// Whether it has answered since `since_ms`.
+    pub(crate) fn has_answered_since(&self, since_ms: u64) -> bool {
+        self.answered_ms > since_ms
+    }
+
+    /// A first byte came.
+    pub(crate) fn answered(&mut self, attempt: Attempt, now_ms: u64) -> Proof {
         self.settle(now_ms);
         self.answered_ms = self.answered_ms.max(attempt.ended_ms);
         self.answered_pick_ms = self.answered_pick_ms.max(attempt.picked_ms);
-        let ends_row = self.points > 0 && self.is_row_disproved();
+        let has_row = self.points > 0 || self.errors > 0;
+        let ends_row = has_row && self.is_row_disproved();
+        let errors = if ends_row { self.errors } else { 0 };
         if ends_row {
             self.end_row();
         }
         let ends_scrapes = self.end_scrapes_by_answer();
         let steps_in = self.spell.answered(attempt, now_ms);
-        ends_row || ends_scrapes || steps_in
+        let is_news = ends_row || ends_scrapes || steps_in;
+        Proof { is_news, errors }
     }
 
     /// A scrape failed; true when that would put the rank out.
@@ -153,6 +199,25 @@ impl RankHealth {
         }
     }
 
+    /// Puts the rank out for its row, the last failure of which was this.
+    pub(crate) fn go_out_for(&mut self, failure: Failure, at_ms: u64) {
+        let counted = if self.has_connect {
+            Failure::Connect
+        } else {
+            failure
+        };
+        self.go_out(Cause::Own(counted), at_ms);
+    }
+
+    /// Its errors are the requests': if they put it out, it is in. Else such requests would take the places of those that
+    /// could show it.
+    pub(crate) fn pardon(&mut self, at_ms: u64) {
+        if self.spell.cause == Cause::Own(Failure::ServerError) {
+            self.spell.end(at_ms);
+            self.end_row();
+        }
+    }
+
     /// Puts the rank out; what led there is used up.
     pub(crate) fn go_out(&mut self, cause: Cause, at_ms: u64) {
         self.spell.go_out(cause, at_ms, self.seed);
@@ -160,14 +225,34 @@ impl RankHealth {
     }
 
     fn add(&mut self, failure: Failure, at_ms: u64) {
-        self.points = self.points.saturating_add(failure.points());
+        match failure {
+            Failure::ServerError => self.errors = self.errors.saturating_add(1),
+            _ => self.points = self.points.saturating_add(failure.points()),
+        }
         self.has_connect |= failure == Failure::Connect;
         self.failed_ms = self.failed_ms.max(at_ms);
     }
 
-    fn end_row(&mut self) {
+    /// Forgets the failures since the last answer.
+    pub(crate) fn end_row(&mut self) {
         self.points = 0;
+        self.errors = 0;
         self.has_connect = false;
+    }
+
+    /// Whether there are server errors in the row.
+    pub(crate) fn has_errors(&self) -> bool {
+        self.errors > 0
+    }
+
+    fn error_points(&self) -> u16 {
+        self.errors
+            .saturating_mul(u16::from(Failure::ServerError.points()))
+    }
+
+    fn is_row_old(&self, now_ms: u64) -> bool {
+        let latest_ms = now_ms.saturating_add(CLOCK_STEP_MS);
+        self.failed_ms > latest_ms || now_ms.saturating_sub(self.failed_ms) >= ROW_MS
     }
 
     /// A failure that is heard of after an answer that came later says nothing any more.
@@ -195,10 +280,11 @@ impl RankHealth {
         is_news
     }
 
-    fn settle(&mut self, now_ms: u64) {
+    /// Ends what time or the clock has made meaningless; before every change.
+    pub(crate) fn settle(&mut self, now_ms: u64) {
         self.spell.settle(now_ms);
         let latest_ms = now_ms.saturating_add(CLOCK_STEP_MS);
-        if self.failed_ms > latest_ms || now_ms.saturating_sub(self.failed_ms) >= ROW_MS {
+        if self.is_row_old(now_ms) {
             self.end_row();
             self.failed_ms = 0;
         }

@@ -155,6 +155,12 @@ impl Spell {
         }
     }
 
+    /// The rank is in again, without a ramp.
+    pub(crate) fn end(&mut self, at_ms: u64) {
+        self.stage = Stage::In;
+        self.step_ms = at_ms;
+    }
+
     /// Brings times from the future back and ends what is forgotten; before every change.
     pub(crate) fn settle(&mut self, now_ms: u64) {
         let latest_ms = now_ms.saturating_add(CLOCK_STEP_MS);

@@ -9,6 +9,7 @@ mod pods;
 #[cfg(not(target_arch = "wasm32"))]
 mod properties;
 mod scrapes;
+mod server_errors;
 #[cfg(not(target_arch = "wasm32"))]
 mod twin;
 
@@ -51,6 +52,10 @@ impl Scene {
     /// A request that was picked at `picked` fails at `ended`.
     fn fail(&mut self, rank: RankId, failure: Failure, picked: u64, ended: u64) -> bool {
         let attempt = attempt(picked, ended);
+        self.verdict(rank, failure, attempt) == Verdict::GoesOut
+    }
+
+    fn verdict(&mut self, rank: RankId, failure: Failure, attempt: Attempt) -> Verdict {
         self.table.failed(rank, failure, attempt, attempt.ended_ms)
     }
 

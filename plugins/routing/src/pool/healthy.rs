@@ -4,20 +4,19 @@ use std::net::SocketAddr;
 
 use super::Pool;
 use crate::seats::address_hash;
-use crate::{Attempt, Counts, Failure, RankId, RankKey, Spell, Waiting};
+use crate::{Attempt, Counts, Failure, RankId, RankKey, Spell, Verdict, Waiting};
 
 impl Pool {
-    /// An attempt of this worker on a rank failed. Gives the rank, if it is known.
+    /// An attempt of this worker on a rank failed. Gives the rank, if it is known, and what that came to.
     pub fn failed(
         &mut self,
         address: SocketAddr,
         failure: Failure,
         attempt: Attempt,
         now_ms: u64,
-    ) -> Option<RankId> {
+    ) -> Option<(RankId, Verdict)> {
         let rank = self.seats.rank_of(address_hash(address))?;
-        self.note_failure(rank, failure, attempt, now_ms);
-        Some(rank)
+        Some((rank, self.note_failure(rank, failure, attempt, now_ms)))
     }
 
     /// A rank gave the first byte of a good answer to a request of this worker.
@@ -103,11 +102,12 @@ impl Pool {
         failure: Failure,
         attempt: Attempt,
         now_ms: u64,
-    ) {
-        let goes_out = self.health.failed(rank, failure, attempt, now_ms);
-        if goes_out && failure == Failure::Connect {
+    ) -> Verdict {
+        let verdict = self.health.failed(rank, failure, attempt, now_ms);
+        if verdict == Verdict::GoesOut && failure == Failure::Connect {
             self.index.forget(rank);
             self.reported.note_cold(rank, attempt.ended_ms);
         }
+        verdict
     }
 }

@@ -100,13 +100,10 @@ fn a_failure_heard_of_after_a_later_answer_counts_for_nothing() {
     scene.answer(A, 90, 105);
     for _ in 0..9 {
         let failure = attempt(80, 100);
-        let told_ms = T0 + 110;
-        assert!(!scene.table.failed(A, Failure::Reset, failure, told_ms));
-        assert!(
-            !scene
-                .table
-                .failed(A, Failure::NoFirstByte, failure, told_ms)
-        );
+        for kind in [Failure::Reset, Failure::NoFirstByte] {
+            let verdict = scene.table.failed(A, kind, failure, T0 + 110);
+            assert_eq!(verdict, Verdict::Noted);
+        }
     }
     assert!(!scene.fail(A, Failure::Connect, 80, 110));
     assert_eq!(scene.standing(A, 110), Standing::In);

@@ -40,13 +40,17 @@ fn ranks_that_die_far_apart_take_no_pod_out() {
 #[test]
 fn errors_and_hangs_are_a_ranks_own() {
     for failure in [Failure::ServerError, Failure::NoFirstByte] {
-        let mut scene = Scene::new(1, 4);
+        let mut scene = Scene::new(2, 4);
         for rank in [A, B] {
             for at in 0..3 {
                 scene.fail(rank, failure, at, at + 1);
             }
         }
-        assert_eq!(scene.standings(10), "OOII");
+        for at in 0..49 {
+            scene.answer(RankId(7), at, at);
+        }
+        scene.fail(B, failure, 49, 50);
+        assert_eq!(scene.standings(50), "OOIIIIII");
     }
 }
 

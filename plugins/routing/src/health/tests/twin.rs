@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use super::super::time_out::out_ms;
 use super::*;
 
+mod server_errors;
+
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Fail(Failure),
@@ -34,6 +36,8 @@ struct Away {
 #[derive(Clone, Debug, Default)]
 struct Rank {
     row: Vec<(Failure, u64)>,
+    /// How much of the log there was when the row's first server error came.
+    row_from: usize,
     answers: Vec<Attempt>,
     page_was_read: bool,
     failed_pages: u32,
@@ -49,11 +53,20 @@ struct Pod {
     answers: Vec<u64>,
 }
 
+/// An answer of a rank, heard at a time, and the server errors in the row that it ended.
+#[derive(Clone, Copy, Debug)]
+struct Answered {
+    rank: usize,
+    excused: usize,
+    now_ms: u64,
+}
+
 #[derive(Default)]
 struct Twin {
     pod_size: usize,
     ranks: Vec<Rank>,
     pods: Vec<Pod>,
+    log: Vec<Answered>,
 }
 
 fn seed(rank: usize) -> u32 {
@@ -125,56 +138,73 @@ impl Rank {
         })
     }
 
-    fn request_failed(&mut self, rank: usize, failure: Failure, heard: Heard) -> bool {
+    fn errors(&self) -> usize {
+        let is_error = |(failure, _): &&(Failure, u64)| *failure == Failure::ServerError;
+        self.row.iter().filter(is_error).count()
+    }
+
+    fn has_connect(&self) -> bool {
+        let mut row = self.row.iter();
+        row.any(|(failure, _)| *failure == Failure::Connect)
+    }
+
+    fn is_failing(&self, now_ms: u64) -> bool {
+        let last_ms = self.row.iter().map(|(_, at_ms)| *at_ms).max();
+        let is_fresh = last_ms.is_some_and(|last_ms| now_ms - last_ms < 60_000);
+        let mut away = self.away.iter();
+        let is_away = away.any(|away| away.cause == Some(Failure::ServerError));
+        (is_fresh && self.errors() >= 3) || (is_away && self.standing(now_ms) != Standing::In)
+    }
+
+    /// Gives how long the row is, in server errors, if the rank is to go out for it.
+    fn request_failed(&mut self, failure: Failure, heard: Heard, logged: usize) -> Option<usize> {
         let Attempt {
             picked_ms,
             ended_ms,
         } = heard.attempt;
         let is_known = self.last_went_ms.is_some_and(|went| picked_ms <= went);
         if is_known || self.is_disproved(failure, ended_ms) {
-            return false;
+            return None;
         }
-        let cause = match self.standing(heard.now_ms) {
-            Standing::Out => return false,
-            Standing::Probe { .. } | Standing::Ramping { .. } => failure,
-            Standing::In => {
-                self.row.push((failure, ended_ms));
-                let weight = |failure| match failure {
-                    Failure::Connect => 4,
-                    Failure::NoFirstByte => 6,
-                    _ => 2,
-                };
-                let sum: u32 = self.row.iter().map(|(failure, _)| weight(*failure)).sum();
-                if sum < 6 {
-                    return false;
-                }
-                let is_connect = |(failure, _): &(Failure, u64)| *failure == Failure::Connect;
-                let has_connect = self.row.iter().any(is_connect);
-                if has_connect {
-                    Failure::Connect
-                } else {
-                    failure
-                }
-            }
+        let standing = self.standing(heard.now_ms);
+        if standing == Standing::Out {
+            return None;
+        }
+        if failure == Failure::ServerError && self.errors() == 0 {
+            self.row_from = logged;
+        }
+        self.row.push((failure, ended_ms));
+        let weight = |(failure, _): &(Failure, u64)| match failure {
+            Failure::Connect => 4,
+            Failure::NoFirstByte => 6,
+            _ => 2,
         };
-        self.go_out(rank, Some(cause), ended_ms);
-        true
+        let sum: usize = self.row.iter().map(weight).sum();
+        (sum >= 6 || standing != Standing::In).then_some(sum / 2)
     }
 
-    fn answered(&mut self, heard: Heard) {
+    /// Gives the server errors in the row that the answer ends.
+    fn answered(&mut self, heard: Heard) -> usize {
         let answer = heard.attempt;
         self.answers.push(answer);
+        let mut excused = 0;
         if let Some(last_ms) = self.row.iter().map(|(_, at_ms)| *at_ms).max() {
-            let is_connect = |(failure, _): &(Failure, u64)| *failure == Failure::Connect;
-            let kind = if self.row.iter().any(is_connect) {
+            let kind = if self.has_connect() {
                 Failure::Connect
             } else {
                 Failure::Reset
             };
             if self.is_disproved(kind, last_ms) {
+                excused = self.errors();
                 self.row.clear();
             }
         }
+        self.step_in(heard);
+        excused
+    }
+
+    fn step_in(&mut self, heard: Heard) {
+        let answer = heard.attempt;
         self.page_was_read &= self.failed_pages < 3;
         self.failed_pages = 0;
         let Some(away) = &mut self.away else { return };
@@ -212,13 +242,18 @@ impl Twin {
         match heard.event {
             Event::Fail(Failure::Scrape) => self.page_failed(heard),
             Event::Fail(failure) => {
-                let goes_out = self.ranks[heard.rank].request_failed(heard.rank, failure, heard);
+                let goes_out = self.request_failed(failure, heard);
                 if dies(failure) {
                     self.pod_failed(heard, goes_out);
                 }
             }
             Event::Answer => {
-                self.ranks[heard.rank].answered(heard);
+                let excused = self.ranks[heard.rank].answered(heard);
+                self.log.push(Answered {
+                    rank: heard.rank,
+                    excused,
+                    now_ms: heard.now_ms,
+                });
                 self.pod_answered(heard.rank, heard.attempt.ended_ms);
             }
             Event::Page => {
@@ -325,6 +360,7 @@ proptest! {
             pod_size,
             ranks: vec![Rank::default(); 4],
             pods: vec![Pod::default(); 4 / pod_size],
+            log: Vec::new(),
         };
         for place in 0..4 {
             table.scrape_answered(RankId(place), T0);
@@ -343,7 +379,7 @@ proptest! {
             twin.hear(Heard { rank: place, event, attempt, now_ms });
             let rank = RankId(u16::try_from(place).unwrap());
             match event {
-                Event::Fail(failure) => table.failed(rank, failure, attempt, now_ms),
+                Event::Fail(failure) => table.failed(rank, failure, attempt, now_ms) == Verdict::GoesOut,
                 Event::Answer => table.answered(rank, attempt, now_ms),
                 Event::Page => table.scrape_answered(rank, now_ms),
             };

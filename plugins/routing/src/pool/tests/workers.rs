@@ -201,7 +201,7 @@ fn a_rank_that_failed_one_worker_is_out_for_the_other_too() {
             ended_ms: pair.now_ms,
         };
         let failure = crate::Failure::Connect;
-        let rank = pair.pools[0]
+        let (rank, _) = pair.pools[0]
             .failed(dead, failure, attempt, pair.now_ms)
             .unwrap();
         let key = pair.pools[0].rank_key(rank).unwrap();
