@@ -11,11 +11,13 @@ use serde_json::{Value, json};
 use crate::pool_endpoint::PoolEndpoint;
 use crate::{pod_addresses, repository};
 
+mod guards;
 mod istio;
 mod live;
 mod logs;
 mod pools;
 
+pub use guards::ModuleFilter;
 pub use pools::CLUSTER_HEADER;
 
 const LISTENER: &str = "/static_resources/listeners/0";
