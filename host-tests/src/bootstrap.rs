@@ -16,6 +16,7 @@ mod istio;
 mod live;
 mod logs;
 mod pools;
+mod services;
 
 pub use guards::ModuleFilter;
 pub use pools::CLUSTER_HEADER;

@@ -16,7 +16,7 @@ use host_tests::scene::{ECHO, Scene};
 use host_tests::sim::{PodsConfig, RankHandle, SimulatedPods};
 use host_tests::upload;
 use hyper::Method;
-use routing::{MODEL_HEADER, STRIPPED_HEADERS};
+use routing::{DESTINATION_HEADER, MODEL_HEADER, STRIPPED_HEADERS};
 
 const PATH: &str = "/v1/completions";
 const RANKS_PER_POD: u16 = 8;
@@ -104,11 +104,11 @@ async fn assert_steers_nothing(
         let rank = least(&honest, ranks)?;
         let forged = forge(scene, protocol, rank).await?;
         assert!(forged.iter().all(|reply| reply.status == 200), "{case}");
-        assert_clean(&honest, nobody)?;
-        assert_clean(&forged, rank)?;
         let share = share(&forged, rank);
         println!("{case}, {protocol:?}: {share} of {REQUESTS} on the forged rank");
         assert!(share <= most, "{case}, {protocol:?}: {share}");
+        assert_clean(&honest, nobody)?;
+        assert_clean(&forged, rank)?;
     }
     Ok(())
 }
@@ -132,6 +132,19 @@ async fn istio(
     let ranks = pods.ranks().iter().map(RankHandle::addr);
     let decode = ranks.take(2 * usize::from(RANKS_PER_POD)).collect();
     Ok((Scene { envoy, pods }, decode))
+}
+
+/// A gateway before the Service of two pods.
+async fn services(version: &str, adapt: impl Fn(Bootstrap) -> Bootstrap) -> Result<Scene> {
+    let config = PodsConfig {
+        pods: pod_addresses::unused(2),
+        ranks_per_pod: RANKS_PER_POD,
+        ..PodsConfig::default()
+    };
+    let pods = SimulatedPods::start(config).await?;
+    let ranks: Vec<SocketAddr> = pods.ranks().iter().map(RankHandle::addr).collect();
+    let envoy = Envoy::start(version, 1, &adapt(Bootstrap::of_services(&ranks)?)).await?;
+    Ok(Scene { envoy, pods })
 }
 
 each_envoy! {
@@ -163,5 +176,30 @@ each_envoy! {
         let reply = scene.post(PATH, &turns("a", 1), &[ECHO]).await?;
         assert_eq!((reply.status, reply.digest()?.named_ranks()), (200, vec![]), "the VM is dead");
         assert_steers_nothing(&scene, &scene.addresses(), FAIR_SHARE, version).await
+    }
+
+    async fn the_module_picks_among_services_whatever_headers_a_client_sends(version: &str) -> Result<()> {
+        let scene = services(version, |bootstrap| bootstrap).await?;
+        scene.envoy.wait_for_metric("ranks_listed", 2 * u64::from(RANKS_PER_POD)).await?;
+        let honest = scene.post(PATH, &turns("sea", 2), &[]).await?.rank().context("a rank")?;
+        for rank in scene.addresses() {
+            let forged = rank.to_string();
+            let reply = scene.post(PATH, &turns("sea", 2), &[(DESTINATION_HEADER, &forged)]).await?;
+            assert_eq!(reply.rank(), Some(honest), "{forged}");
+        }
+        assert_eq!(scene.envoy.metric("picks_prefix_hit").await?, 2 * u64::from(RANKS_PER_POD));
+        assert_eq!(scene.envoy.metric("pool_missing").await?, 0);
+        scene.envoy.wait_until_nothing_is_counted().await
+    }
+
+    async fn headers_of_a_client_choose_no_service_where_the_module_is_missing(version: &str) -> Result<()> {
+        for missing in [&[ModuleFilter::Picker][..], &MISSING[2]] {
+            let scene = services(version, |bootstrap| without(bootstrap, missing)).await?;
+            // Without a pick all requests go to the last rule's port, whose two pods take turns: a rank of another port is
+            // nobody's but the client's.
+            let case = format!("{version}, services without {missing:?}");
+            assert_steers_nothing(&scene, &scene.addresses(), 0, &case).await?;
+        }
+        Ok(())
     }
 }
