@@ -29,6 +29,8 @@ const CLUSTER: &str = "/static_resources/clusters/0";
 const ADMIN_ADDRESS: &str = "/admin/address/socket_address/address";
 /// The cluster by which the module reaches Envoy's own admin interface.
 const ADMIN_CLUSTER: &str = "prometheus_stats";
+/// The cluster by which it reaches any rank.
+const SCRAPE_CLUSTER: &str = "rank_router_scrape";
 
 /// An Envoy bootstrap configuration.
 #[derive(Clone, Debug)]
