@@ -74,7 +74,12 @@ impl Picker {
             return false;
         }
         let now_ms = host::now_ms();
-        worker::with(|worker| worker.hold(reader, self.id, pool, model_pools, now_ms))
+        let is_held =
+            worker::with(|worker| worker.hold(reader, self.id, pool, model_pools, now_ms));
+        if is_held && prompt_request::waits_for_a_rank() {
+            worker::with(|worker| worker.hurry(reader));
+        }
+        is_held
     }
 
     /// The request is for no pool: its body is nobody's business here.
