@@ -21,6 +21,8 @@ install_programs() {
     mkdir -p "$programs_bin"
     install_programs_of istio
     install_programs_of kubernetes
+    # Now, because the stages have no network that leads anywhere.
+    [[ $(lws_folder) ]] || cannot "$lws_module could not be fetched"
 }
 
 # programs_key: another one when a version changes.

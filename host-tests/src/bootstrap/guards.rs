@@ -55,4 +55,28 @@ impl Bootstrap {
         self.connection_manager()["proxy_100_continue"] = json!(is_proxied);
         self
     }
+
+    /// Sets how many bytes of heap there are, of which the manifest says when requests are refused and reset.
+    #[must_use]
+    pub fn heap_limit(mut self, bytes: u64) -> Self {
+        let monitors = self.0.pointer_mut("/overload_manager/resource_monitors");
+        for monitor in monitors.and_then(Value::as_array_mut).into_iter().flatten() {
+            if monitor["name"] == "envoy.resource_monitors.fixed_heap" {
+                monitor["typed_config"]["max_heap_size_bytes"] = json!(bytes);
+            }
+        }
+        self
+    }
+
+    /// Sets how many connections clients may have in all.
+    #[must_use]
+    pub fn connection_limit(mut self, connections: u64) -> Self {
+        let monitors = self.0.pointer_mut("/overload_manager/resource_monitors");
+        for monitor in monitors.and_then(Value::as_array_mut).into_iter().flatten() {
+            if monitor["name"] == "envoy.resource_monitors.global_downstream_max_connections" {
+                monitor["typed_config"]["max_active_downstream_connections"] = json!(connections);
+            }
+        }
+        self
+    }
 }
