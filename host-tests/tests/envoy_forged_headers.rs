@@ -193,7 +193,7 @@ each_envoy! {
     }
 
     async fn headers_of_a_client_choose_no_service_where_the_module_is_missing(version: &str) -> Result<()> {
-        for missing in [&[ModuleFilter::Picker][..], &MISSING[2]] {
+        for missing in [MISSING[0], MISSING[2]] {
             let scene = services(version, |bootstrap| without(bootstrap, missing)).await?;
             // Without a pick all requests go to the last rule's port, whose two pods take turns: a rank of another port is
             // nobody's but the client's.
