@@ -11,11 +11,14 @@ use serde_json::{Value, json};
 use crate::pool_endpoint::PoolEndpoint;
 use crate::{pod_addresses, repository};
 
+mod guards;
 mod istio;
 mod live;
 mod logs;
 mod pools;
+mod services;
 
+pub use guards::ModuleFilter;
 pub use pools::CLUSTER_HEADER;
 
 const LISTENER: &str = "/static_resources/listeners/0";
@@ -26,6 +29,8 @@ const CLUSTER: &str = "/static_resources/clusters/0";
 const ADMIN_ADDRESS: &str = "/admin/address/socket_address/address";
 /// The cluster by which the module reaches Envoy's own admin interface.
 const ADMIN_CLUSTER: &str = "prometheus_stats";
+/// The cluster by which it reaches any rank.
+const SCRAPE_CLUSTER: &str = "rank_router_scrape";
 
 /// An Envoy bootstrap configuration.
 #[derive(Clone, Debug)]

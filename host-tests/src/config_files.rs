@@ -72,6 +72,19 @@ impl ConfigFiles {
         self.write("cluster", &cluster)
     }
 
+    /// Gives Envoy these clusters, as a control plane does.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn write_clusters(&self, clusters: &[Value]) -> Result<()> {
+        let typed = clusters.iter().map(|cluster| {
+            let mut cluster = cluster.clone();
+            cluster["@type"] = json!(format!("{KINDS}.cluster.v3.Cluster"));
+            cluster
+        });
+        self.write_all("cluster", &typed.collect::<Vec<_>>())
+    }
+
     /// Tells Envoy to listen as this bootstrap says: the way to change both filters while traffic runs.
     ///
     /// # Errors
@@ -102,8 +115,12 @@ impl ConfigFiles {
     }
 
     fn write(&self, name: &str, resource: &Value) -> Result<()> {
+        self.write_all(name, std::slice::from_ref(resource))
+    }
+
+    fn write_all(&self, name: &str, resources: &[Value]) -> Result<()> {
         let version = self.version.fetch_add(1, Ordering::Relaxed).to_string();
-        let response = json!({"version_info": version, "resources": [resource]});
+        let response = json!({"version_info": version, "resources": resources});
         let (target, draft) = (self.path(name), self.folder.path().join("draft"));
         std::fs::write(&draft, response.to_string())
             .and_then(|()| std::fs::rename(&draft, &target))

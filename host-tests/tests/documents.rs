@@ -6,7 +6,9 @@ use anyhow::{Context, Result, ensure};
 use host_tests::bootstrap::{Bootstrap, module_configurations};
 use host_tests::istio_manifest::IstioManifest;
 use host_tests::repository;
-use routing::{Config, FilterConfig, NEXT_PREFILLER_HEADER, RawConfig};
+use routing::{
+    Config, FilterConfig, MODEL_HEADER, NEXT_PREFILLER_HEADER, RawConfig, STRIPPED_HEADERS,
+};
 use serde_json::{Value, json};
 
 const FOLDERS: [&str; 4] = [".", "plugins", "host-tests", "manifests"];
@@ -255,6 +257,9 @@ fn texts_with(word: &str, value: &Value) -> Vec<String> {
     }
 }
 
+/// By this the filter for second legs knows that an attempt is not the first; no other filter reads it.
+const ATTEMPT_HEADER: &str = "x-envoy-attempt-count";
+
 #[test]
 fn all_manifests_with_the_filter_for_second_legs_have_the_same() -> Result<()> {
     let envoy = repository::read("manifests/envoy/disaggregated.yaml")?;
@@ -266,11 +271,87 @@ fn all_manifests_with_the_filter_for_second_legs_have_the_same() -> Result<()> {
     );
     let filters = objects
         .iter()
-        .flat_map(|object| texts_with(NEXT_PREFILLER_HEADER, object));
+        .flat_map(|object| texts_with(ATTEMPT_HEADER, object));
+    let filters = filters.filter(|text| text.contains(NEXT_PREFILLER_HEADER));
     let filters: Vec<String> = filters.collect();
     ensure!(filters.len() >= 3, "{} manifests have it", filters.len());
     for filter in &filters {
         assert_eq!(*filter, filters[0]);
+    }
+    Ok(())
+}
+
+/// Headers that steer, sorted.
+fn steering_headers() -> Vec<String> {
+    let names = STRIPPED_HEADERS.into_iter().chain([MODEL_HEADER]);
+    let mut names: Vec<String> = names.map(ToString::to_string).collect();
+    names.sort();
+    names
+}
+
+/// The headers that each early header mutation of a manifest removes, each list sorted.
+fn early_removals(object: &Value) -> Vec<Vec<String>> {
+    let inner: Vec<Vec<String>> = match object {
+        Value::Object(fields) => fields.values().flat_map(early_removals).collect(),
+        Value::Array(values) => values.iter().flat_map(early_removals).collect(),
+        _ => Vec::new(),
+    };
+    let mutations = object.pointer("/early_header_mutation_extensions/0/typed_config/mutations");
+    let removed = mutations.and_then(Value::as_array).map(|mutations| {
+        let names = mutations.iter().filter_map(|one| one["remove"].as_str());
+        let mut names: Vec<String> = names.map(ToString::to_string).collect();
+        names.sort();
+        names
+    });
+    inner.into_iter().chain(removed).collect()
+}
+
+#[test]
+fn every_envoy_manifest_takes_headers_that_steer_from_clients() -> Result<()> {
+    for file in std::fs::read_dir(repository::root().join("manifests/envoy"))? {
+        let path = file?.path();
+        let object: Value = serde_saphyr::from_str(&text(&path)?)?;
+        let removed = early_removals(&object);
+        ensure!(
+            removed == [steering_headers()],
+            "{}: {removed:?}",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
+/// How a folder of `manifests/istio` takes headers that steer from clients: by its own EnvoyFilter, by that of the folder on
+/// which it builds, or by Lua. A shadow changes nothing, and no header chooses a rank there: the cluster reads metadata that
+/// only the endpoint picker writes.
+#[test]
+fn every_istio_folder_takes_headers_that_steer_from_clients() -> Result<()> {
+    let built_on = ["inferencepool-1.30", "models"];
+    let mut folders = std::collections::BTreeMap::<String, Vec<Vec<String>>>::new();
+    for manifest in IstioManifest::all()? {
+        let folder = manifest.path.parent().and_then(Path::file_name);
+        let folder = folder.context("a folder")?.to_string_lossy().into_owned();
+        let removed = folders.entry(folder).or_default();
+        removed.extend(early_removals(&manifest.object));
+        let strips = manifest.object["metadata"]["name"] == "rank-router-strip";
+        let code = manifest.object.pointer("/spec/lua/inlineCode");
+        if let Some(code) = code.and_then(Value::as_str).filter(|_| strips) {
+            let odd_pieces = code.split('"').skip(1).step_by(2);
+            let mut names: Vec<String> = odd_pieces.map(ToString::to_string).collect();
+            names.sort();
+            removed.push(names);
+        }
+    }
+    for (folder, removed) in folders {
+        if built_on.contains(&folder.as_str()) {
+            let kustomization = format!("manifests/istio/{folder}/kustomization.yaml");
+            ensure!(
+                repository::read(&kustomization)?.contains("- ../inferencepool\n"),
+                "{folder}"
+            );
+        } else if folder != "shadow" {
+            ensure!(removed == [steering_headers()], "{folder}: {removed:?}");
+        }
     }
     Ok(())
 }

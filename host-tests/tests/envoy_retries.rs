@@ -282,7 +282,9 @@ each_envoy! {
 
     async fn when_the_named_ranks_are_used_up_no_rank_is_tried_twice(version: &str) -> Result<()> {
         // Without the module, so that a client can name ranks, and names just one.
-        let without_module = |bootstrap: Bootstrap| bootstrap.without_filter(0).without_filter(0);
+        let without_module = |bootstrap: Bootstrap| {
+            bootstrap.without_filter(0).without_filter(0).without_early_header_mutation()
+        };
         let stage = Stage::start_with(version, without_module).await?;
         for rank in stage.scene.pods.ranks() {
             rank.set_fault(Fault::Failing { status: 503 }).await;

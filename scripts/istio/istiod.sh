@@ -5,7 +5,9 @@
 istiod_env=(
     PILOT_ENABLE_ALPN_FILTER=false        # filter istio.alpn
     PILOT_ENABLE_METADATA_EXCHANGE=false  # filter istio.metadata_exchange
+    # What manifests/README.md asks for.
     ENABLE_GATEWAY_API_INFERENCE_EXTENSION=true
+    ENABLE_100_CONTINUE_HEADERS=false
     POD_NAME=istiod POD_NAMESPACE=istio-system
 )
 

@@ -8,6 +8,7 @@ stage_cluster() {
     step "manifests applied" apply_manifests inferencepool
     step "ranks up, and pods of the LeaderWorkerSets with their addresses" start_pods
     step "istiod makes Deployment and Service of the Gateway; its pod runs" start_gateway_pod llm-gateway
+    step "what limits memory and connections is in force" has_limits
     step "route and pool are accepted" accepted llm decode
     step "the agent fetches the module and Envoy loads it" module_loaded
     step "the same prompt goes to the same rank" same_prompt_same_rank
@@ -21,6 +22,14 @@ stage_cluster() {
     step "the fixture of the ordinary tests is what istiod makes" fixture_is_current
     step "a decode pod more gets prompts" pod_added
     step "a decode pod less gets none, and nobody notices" pod_removed
+}
+
+# has_limits: of the manifest, in the pod and in Envoy's bootstrap, beside what Istio has there.
+has_limits() {
+    jq --exit-status '.spec.containers[0].resources.limits | .cpu and .memory' "$folder/gateway-pod-object.json"
+    gateway_dump >"$folder/config_dump.json"
+    jq --exit-status '[.configs[].bootstrap?.overload_manager // empty | .resource_monitors[].typed_config
+        | .max_heap_size_bytes // .max_active_downstream_connections | tonumber] | sort == [20000, 12884901888]' "$folder/config_dump.json"
 }
 
 ranks_known() {
@@ -109,9 +118,19 @@ missing_image() {
     await 20 "403" answers 403
     patch_picker '{"spec": {"failStrategy": "FAIL_OPEN"}}'
     await 20 "200" answers 200
+    forged_header_takes_turns
     patch_picker "$spec"
     await 20 "the module" gateway_has_both_filters
     await 20 "200" answers 200
+}
+
+# forged_header_takes_turns: with no picker the pool takes turns, whatever rank a client names.
+forged_header_takes_turns() {
+    local share
+    share=$(for _ in $(seq 32); do
+        ask "$(prompt forged)" --header 'x-gateway-destination-endpoint: 10.244.0.3:8005'
+    done | grep --count --line-regexp '10.244.0.3:8005' || true)
+    [[ $share -le 8 ]] || fail "of 32 requests $share went to the rank that the client named"
 }
 
 patch_picker() {

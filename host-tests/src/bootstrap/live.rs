@@ -4,7 +4,9 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::pools::become_eds;
-use super::{Bootstrap, CLUSTER, CLUSTERS, CONNECTION_MANAGER, LISTENER};
+use super::{
+    ADMIN_CLUSTER, Bootstrap, CLUSTER, CLUSTERS, CONNECTION_MANAGER, LISTENER, SCRAPE_CLUSTER,
+};
 use crate::config_files::{ConfigFiles, endpoints_of};
 use crate::pool_endpoint::PoolEndpoint;
 
@@ -54,6 +56,25 @@ impl Bootstrap {
         self.connection_manager()["route_config"]["validate_clusters"] = json!(false);
         let clusters = self.0.pointer_mut(CLUSTERS).and_then(Value::as_array_mut);
         clusters.context("no clusters")?.remove(0);
+        self.0["dynamic_resources"]["cds_config"] = files.source("cluster");
+        Ok(self.with_node())
+    }
+
+    /// Takes every cluster of ranks from a file, as under Istio: all but those by which the module asks. As
+    /// [`live_cluster`](Self::live_cluster).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn live_clusters(mut self, files: &ConfigFiles) -> Result<Self> {
+        self.connection_manager()["route_config"]["validate_clusters"] = json!(false);
+        let clusters = self.0.pointer_mut(CLUSTERS).and_then(Value::as_array_mut);
+        let clusters = clusters.context("no clusters")?;
+        let asks = |cluster: &Value| {
+            [ADMIN_CLUSTER, SCRAPE_CLUSTER].contains(&cluster["name"].as_str().unwrap_or(""))
+        };
+        let (own, of_ranks): (Vec<Value>, Vec<Value>) = clusters.drain(..).partition(asks);
+        *clusters = own;
+        files.write_clusters(&of_ranks)?;
         self.0["dynamic_resources"]["cds_config"] = files.source("cluster");
         Ok(self.with_node())
     }

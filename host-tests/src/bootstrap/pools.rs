@@ -74,6 +74,22 @@ impl Bootstrap {
         Ok(self)
     }
 
+    /// Adds a cluster with these endpoints, to which no route leads.
+    ///
+    /// # Errors
+    /// When there are no clusters.
+    pub fn cluster_of(mut self, name: &str, endpoints: &[SocketAddr]) -> Result<Self> {
+        let endpoints = endpoints.iter().map(|one| PoolEndpoint::at(*one).to_json());
+        let endpoints: Vec<Value> = endpoints.collect();
+        let cluster = json!({
+            "name": name, "type": "STATIC", "connect_timeout": "1s",
+            "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
+        });
+        let clusters = self.0.pointer_mut(CLUSTERS).and_then(Value::as_array_mut);
+        clusters.context("no clusters")?.push(cluster);
+        Ok(self)
+    }
+
     /// Takes a cluster away.
     #[must_use]
     pub fn without_cluster(mut self, name: &str) -> Self {

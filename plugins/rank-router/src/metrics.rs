@@ -59,6 +59,9 @@ pub(crate) struct Metrics {
     ranks_reported: Option<u32>,
     ranks_coming_back: Option<u32>,
     ranks_out: Option<u32>,
+    ranks_over_limit: Option<u32>,
+    discovery_failures: Option<u32>,
+    expect_continue_proxied: Option<u32>,
     admin_cluster_missing: Option<u32>,
     scrape_cluster_missing: Option<u32>,
     /// By endpoint, `None` for every other path, and outcome.
@@ -116,6 +119,9 @@ impl Metrics {
             ranks_reported: gauge("ranks_reported"),
             ranks_coming_back: gauge("ranks_coming_back"),
             ranks_out: gauge("ranks_out"),
+            ranks_over_limit: gauge("ranks_over_limit"),
+            discovery_failures: counter("discovery_failures"),
+            expect_continue_proxied: counter("expect_continue_proxied"),
             admin_cluster_missing: gauge("admin_cluster_missing"),
             scrape_cluster_missing: gauge("scrape_cluster_missing"),
             requests: requests(),
@@ -281,6 +287,21 @@ impl Metrics {
     pub(crate) fn show_missing(&self, admin: bool, scrape: bool) {
         show(self.admin_cluster_missing, u64::from(admin));
         show(self.scrape_cluster_missing, u64::from(scrape));
+    }
+
+    /// Shows how many ranks are not used because there are too many.
+    pub(crate) fn show_over_limit(&self, ranks: u64) {
+        show(self.ranks_over_limit, ranks);
+    }
+
+    /// Questions for endpoints had no answer that can be read.
+    pub(crate) fn discovery_failed(&self, questions: u32) {
+        add(self.discovery_failures, i64::from(questions));
+    }
+
+    /// The body of a request comes only when a rank has said that it may.
+    pub(crate) fn expect_continue_proxied(&self) {
+        add(self.expect_continue_proxied, 1);
     }
 
     /// There was no rank to pick.

@@ -103,7 +103,12 @@ impl Picker {
             return false;
         };
         let (now_ms, model_pools) = (host::now_ms(), route.model_pools.clone());
-        worker::with(|worker| worker.hold(reader, self.id, pool, model_pools, now_ms))
+        let is_held =
+            worker::with(|worker| worker.hold(reader, self.id, pool, model_pools, now_ms));
+        if is_held && prompt_request::waits_for_a_rank() {
+            worker::with(|worker| worker.hurry(reader));
+        }
+        is_held
     }
 
     /// The request is for no pool: its body is nobody's business here, unless its route may be another than it seems.

@@ -40,6 +40,13 @@ fn endpoint() -> Option<Endpoint> {
     Endpoint::of(&method, &path)
 }
 
+/// Whether the client sends its body only when a rank has answered `100 Continue`. Envoy takes the header away where it
+/// answers that itself. Only in the request headers callback.
+pub(crate) fn waits_for_a_rank() -> bool {
+    host::request_header("expect")
+        .is_some_and(|expect| expect.eq_ignore_ascii_case(b"100-continue"))
+}
+
 /// A compressed body is passed on as it came: unpacking it in the gateway would cost more than a good pick saves.
 fn is_plain() -> bool {
     host::request_header("content-encoding")

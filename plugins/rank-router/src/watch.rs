@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
-use routing::{BEAT_MS, Config, Membership, Office, ReportTable, chain, hash_bytes};
+use routing::{Answered, BEAT_MS, Config, Membership, Office, ReportTable, chain, hash_bytes};
 
 use crate::host;
 use crate::shared::Shared;
@@ -72,6 +72,20 @@ impl Watch {
     /// Clusters that Envoy does not have.
     pub(crate) fn missing(&self) -> Missing {
         self.missing
+    }
+
+    /// Ranks of all pools that are not used because there are too many.
+    pub(crate) fn ranks_over_limit(&self) -> u64 {
+        let over = self.pools.values().map(Watched::over_limit);
+        over.fold(0, |sum, over| {
+            u64::try_from(over).map_or(u64::MAX, |over| sum.saturating_add(over))
+        })
+    }
+
+    /// How many questions for endpoints failed since the last time.
+    pub(crate) fn take_failed_questions(&mut self) -> u32 {
+        let failed = self.pools.values_mut().map(Watched::take_failed_questions);
+        failed.fold(0, u32::saturating_add)
     }
 
     /// What is to be done often. `is_eager` says that this VM has nothing better to do than to watch. Only in a root's
@@ -168,6 +182,7 @@ impl Watch {
                 missing.scrape = is_missing.unwrap_or(missing.scrape);
             }
             warn(watched, *missing, warned);
+            watched.warn_of_trouble(now_ms);
         }
     }
 
@@ -199,16 +214,23 @@ impl Watch {
         let Some(watched) = self.pools.get_mut(&call.pool) else {
             return false;
         };
-        let is_good = has_headers && host::call_status() == Some(200);
-        let body_bytes = if is_good { Some(body_bytes) } else { None };
+        let status = if has_headers {
+            host::call_status()
+        } else {
+            None
+        };
         match call.purpose {
-            Purpose::Endpoints(table) => {
-                if watched.take_endpoints(table, body_bytes) {
+            Purpose::Endpoints(question) => {
+                let answered = watched.take_endpoints(question, status, body_bytes, now_ms);
+                if answered == Answered::News {
                     watched.settle(shared, call.pool, now_ms);
                 }
                 false
             }
-            Purpose::Metrics(address) => !watched.take_page(address, body_bytes, now_ms),
+            Purpose::Metrics(address) => {
+                let body_bytes = (status == Some(200)).then_some(body_bytes);
+                !watched.take_page(address, body_bytes, now_ms)
+            }
         }
     }
 

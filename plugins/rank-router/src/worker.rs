@@ -238,6 +238,14 @@ impl Worker {
         is_held
     }
 
+    /// Picks for a held request at the next turn: its client sends no body before a rank has said that it may.
+    pub(crate) fn hurry(&mut self, reader: u32) {
+        self.metrics.expect_continue_proxied();
+        if self.exchanges.hurry(reader) {
+            self.bell.ring();
+        }
+    }
+
     /// Ends the exchange of a stream; a held request is then no longer decided.
     pub(crate) fn close(&mut self, reader: u32) {
         if self.exchanges.close(reader) {

@@ -28,10 +28,10 @@ mod json;
 mod table;
 
 use json::{Dump, LbEndpoint};
-pub use table::{EndpointTable, query_escape};
+pub use table::{EndpointTable, Reach, query_escape};
 
 /// The longest dump that is read: several times what the most ranks take (about 0.6 MiB), so that one callback stays short.
-const MAX_DUMP_BYTES: usize = 4 * 1024 * 1024;
+pub const MAX_DUMP_BYTES: usize = 4 * 1024 * 1024;
 
 /// An endpoint of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

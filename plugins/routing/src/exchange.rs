@@ -235,6 +235,11 @@ impl Exchanges {
         }
     }
 
+    /// Makes a held request due, because no byte will come before it went on; true when that is news.
+    pub fn hurry(&mut self, reader: u32) -> bool {
+        self.make_due(reader, Due::IdleLimit)
+    }
+
     /// Takes the requests that are due, in the order in which they became so.
     pub fn take_due(&mut self) -> Vec<Decidable> {
         let due = std::mem::take(&mut self.due);

@@ -12,7 +12,7 @@ const REGEX_SYNTAX: &str = r"\.+*?()|[]{}^$";
 const ANY_CHARACTER_INSTRUCTIONS: usize = 7;
 
 /// What `.*` compiles to in RE2 at most.
-pub(crate) const ANY_RUN_INSTRUCTIONS: usize = 8;
+const ANY_RUN_INSTRUCTIONS: usize = 8;
 
 /// A pattern for whole names: `*` is any run of characters, `?` one character, all else stands for itself.
 ///
@@ -76,10 +76,16 @@ impl Glob {
         self.to_regex_within(usize::MAX)
     }
 
+    /// What the whole pattern compiles to in RE2 at most.
+    #[must_use]
+    pub(crate) fn instructions(&self) -> usize {
+        self.0.chars().map(instructions_of).sum()
+    }
+
     /// A regular expression of RE2 for the names that the pattern matches, and for more if it would compile to more than
     /// `instructions`: then it is cut, and anything may follow.
     ///
-    /// `instructions` below [`ANY_RUN_INSTRUCTIONS`] cannot be kept to.
+    /// `instructions` below those of `*` cannot be kept to.
     #[must_use]
     pub(crate) fn to_regex_within(&self, instructions: usize) -> String {
         let mut regex = String::from("^(?s:");

@@ -19,6 +19,7 @@ mod canonical;
 mod config;
 mod config_error;
 mod cost;
+mod discovery;
 mod endpoint;
 mod endpoint_dump;
 mod exchange;
@@ -66,8 +67,11 @@ pub use body_scanner::BodyScanner;
 pub use config::{Config, RawConfig};
 pub use config_error::{ConfigError, ConfigErrors};
 pub use cost::{Cost, CostWeights, Work};
+pub use discovery::{Answered, DISCOVERY_TIMEOUT_MS, Discovery, NoAnswer, QuestionId, Trouble};
 pub use endpoint::Endpoint;
-pub use endpoint_dump::{DumpError, EndpointDump, EndpointTable, FoundEndpoint, query_escape};
+pub use endpoint_dump::{
+    DumpError, EndpointDump, EndpointTable, FoundEndpoint, MAX_DUMP_BYTES, Reach, query_escape,
+};
 pub use exchange::{Decidable, Due, Exchanges, Limits, ReadToEnd};
 pub use feedback::{Ages, Change, Expected, Told};
 pub use filter_config::FilterConfig;

@@ -4,16 +4,13 @@ use std::net::SocketAddr;
 
 use hashbrown::HashMap;
 use routing::{
-    Config, EndpointDump, EndpointTable, FoundEndpoint, Glob, Membership, MetricsPage, ReportTable,
-    SCRAPE_TIMEOUT_MS, Scrapes, hash_bytes,
+    Answered, Config, DISCOVERY_TIMEOUT_MS, Discovery, DumpError, MAX_DUMP_BYTES, Membership,
+    MetricsPage, NoAnswer, QuestionId, ReportTable, SCRAPE_TIMEOUT_MS, Scrapes, Trouble,
+    hash_bytes,
 };
 
 use crate::host::{self, Asked};
 use crate::shared::Shared;
-
-/// How often Envoy is asked for its endpoints: ranks appear and vanish within two of these.
-const DISCOVERY_INTERVAL_MS: u64 = 1000;
-const DISCOVERY_TIMEOUT_MS: u64 = 2000;
 
 /// The longest metrics page that is read. vLLM's has 60 KB; what comes behind is not read.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -25,7 +22,7 @@ const METRICS_PATH: &str = "/metrics";
 /// What a call was for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
-    Endpoints(EndpointTable),
+    Endpoints(QuestionId),
     Metrics(SocketAddr),
 }
 
@@ -36,21 +33,14 @@ pub(super) struct Call {
     pub(super) asked_ms: u64,
 }
 
-/// One of Envoy's two endpoint tables, as it was read last.
-#[derive(Debug, Default)]
-struct Table {
-    answer_hash: u64,
-    found: Option<Vec<FoundEndpoint>>,
-    asked_ms: Option<u64>,
-}
-
 /// What is watched of one pool.
 #[derive(Debug)]
 pub(super) struct Watched {
     pub(super) config: Config,
-    dynamic: Table,
-    fixed: Table,
-    next_ms: u64,
+    discovery: Discovery,
+    /// Ranks beyond those that a pool may have.
+    over_limit: usize,
+    failed_questions: u32,
     membership: Membership,
     /// Whether that was found, by whichever VM; until then it is the static list.
     is_found: bool,
@@ -70,9 +60,9 @@ impl Watched {
         let reports = reports.and_then(|bytes| ReportTable::decode(&bytes).ok());
         let mut watched = Self {
             config: config.clone(),
-            dynamic: Table::default(),
-            fixed: Table::default(),
-            next_ms: 0,
+            discovery: Discovery::new(config.clusters()),
+            over_limit: 0,
+            failed_questions: 0,
             membership: membership.unwrap_or_default(),
             is_found,
             scrapes: Scrapes::default(),
@@ -91,8 +81,7 @@ impl Watched {
         }
         self.config = config;
         // The names and roles may be others now.
-        (self.dynamic, self.fixed) = (Table::default(), Table::default());
-        self.next_ms = 0;
+        self.discovery.look_for(self.config.clusters());
         self.follow(now_ms);
     }
 
@@ -115,33 +104,29 @@ impl Watched {
         calls: &mut HashMap<u32, Call>,
         now_ms: u64,
     ) -> Option<bool> {
-        let is_early =
-            now_ms < self.next_ms && self.next_ms.saturating_sub(now_ms) <= DISCOVERY_INTERVAL_MS;
-        if is_early || !self.config.is_discovered() {
+        if !self.config.is_discovered() {
             return None;
         }
-        self.next_ms = now_ms.saturating_add(DISCOVERY_INTERVAL_MS);
         let mut is_missing = None;
-        for table in [EndpointTable::Dynamic, EndpointTable::Static] {
-            let path = table.path(self.config.clusters());
-            let cluster = self.config.admin_cluster().to_string();
-            let own = self.table(table);
-            let is_waiting =
-                |asked_ms: u64| now_ms.abs_diff(asked_ms) <= DISCOVERY_TIMEOUT_MS.saturating_mul(2);
-            if own.asked_ms.is_some_and(is_waiting) {
-                continue;
-            }
-            let asked = host::get(&cluster, &path, None, DISCOVERY_TIMEOUT_MS);
-            if let Asked::Waiting(token) = asked {
-                own.asked_ms = Some(now_ms);
-                let call = Call {
-                    pool,
-                    purpose: Purpose::Endpoints(table),
-                    asked_ms: now_ms,
-                };
-                calls.insert(token, call);
-            }
+        for (question, path) in self.discovery.due(now_ms) {
+            self.discovery.asked(question, now_ms);
+            let cluster = self.config.admin_cluster();
+            let asked = host::get(cluster, &path, None, DISCOVERY_TIMEOUT_MS);
             is_missing = Some(asked == Asked::NoCluster);
+            match asked {
+                Asked::Waiting(token) => {
+                    let call = Call {
+                        pool,
+                        purpose: Purpose::Endpoints(question),
+                        asked_ms: now_ms,
+                    };
+                    calls.insert(token, call);
+                }
+                Asked::NoCluster => break,
+                Asked::Unreachable => {
+                    let _ = self.note_answer(question, Err(NoAnswer::None), now_ms);
+                }
+            }
         }
         is_missing
     }
@@ -173,49 +158,57 @@ impl Watched {
         is_missing
     }
 
-    fn table(&mut self, table: EndpointTable) -> &mut Table {
-        match table {
-            EndpointTable::Dynamic => &mut self.dynamic,
-            EndpointTable::Static => &mut self.fixed,
-        }
-    }
-
-    /// Reads an endpoint table; true when it differs from the last one. What cannot be read changes nothing.
+    /// Takes the answer to a question for endpoints.
     pub(super) fn take_endpoints(
         &mut self,
-        table: EndpointTable,
-        body_bytes: Option<usize>,
-    ) -> bool {
-        let clusters: Vec<Glob> = self.config.clusters().to_vec();
-        let own = self.table(table);
-        own.asked_ms = None;
-        let Some(body_bytes) = body_bytes else {
-            return false;
+        question: QuestionId,
+        status: Option<u16>,
+        body_bytes: usize,
+        now_ms: u64,
+    ) -> Answered {
+        let answer = match status {
+            None => Err(NoAnswer::None),
+            // Not taken into the VM.
+            Some(200) if body_bytes > MAX_DUMP_BYTES => {
+                Err(NoAnswer::Unreadable(DumpError::TooLong {
+                    bytes: body_bytes,
+                }))
+            }
+            Some(200) => Ok(host::call_body(0, body_bytes)),
+            Some(status) => Err(NoAnswer::Status(status)),
         };
-        let body = host::call_body(0, body_bytes);
-        let answer_hash = hash_bytes(&body);
-        if own.found.is_some() && own.answer_hash == answer_hash {
-            return false;
-        }
-        let Ok(dump) = EndpointDump::parse(&body, &clusters) else {
-            return false;
-        };
-        own.answer_hash = answer_hash;
-        own.found = Some(dump.endpoints);
-        true
+        self.note_answer(question, answer.as_deref().map_err(|none| *none), now_ms)
     }
 
-    /// Puts the ranks up, once both tables were read, if they changed.
+    fn note_answer(
+        &mut self,
+        question: QuestionId,
+        answer: Result<&[u8], NoAnswer>,
+        now_ms: u64,
+    ) -> Answered {
+        let answered = self.discovery.answered(question, answer, now_ms);
+        if answered == Answered::Failed {
+            self.failed_questions = self.failed_questions.saturating_add(1);
+        }
+        answered
+    }
+
+    /// How many questions for endpoints had no answer that can be read, since the last time.
+    pub(super) fn take_failed_questions(&mut self) -> u32 {
+        std::mem::take(&mut self.failed_questions)
+    }
+
+    /// Puts the ranks up, once all questions were answered, if they changed.
     pub(super) fn settle(&mut self, shared: &mut Shared, pool: u64, now_ms: u64) {
-        let (Some(dynamic), Some(fixed)) = (&self.dynamic.found, &self.fixed.found) else {
+        let Some(found) = self.discovery.found() else {
             return;
         };
-        let found: Vec<FoundEndpoint> = dynamic.iter().chain(fixed).cloned().collect();
         let membership = Membership::from_found(&found, self.config.roles());
         if membership.members().is_empty() {
             // Envoy then has nothing to send to either: what was known before can only be better.
             return;
         }
+        self.note_limit(membership.members().len());
         if membership != self.membership {
             log::info!(
                 "rank-router: pool {} has {} ranks",
@@ -227,6 +220,44 @@ impl Watched {
         }
         self.is_found = true;
         self.keep_posted(shared, pool);
+    }
+
+    /// Says once when there are more ranks than are used.
+    fn note_limit(&mut self, used: usize) {
+        let all = self.discovery.addresses();
+        let before = std::mem::replace(&mut self.over_limit, all.saturating_sub(used));
+        if before == 0 && self.over_limit > 0 {
+            log::warn!(
+                "rank-router: pool {} has {all} ranks, of which {used} are used, those of the lowest addresses: split it \
+                 into pools with clusters of their own",
+                self.config.pool()
+            );
+        }
+    }
+
+    /// Ranks that are not used because there are too many.
+    pub(super) fn over_limit(&self) -> usize {
+        self.over_limit
+    }
+
+    /// Says what keeps ranks from being found: each trouble once.
+    pub(super) fn warn_of_trouble(&mut self, now_ms: u64) {
+        let (pool, admin) = (self.config.pool(), self.config.admin_cluster());
+        match self.discovery.news_of_trouble(now_ms) {
+            Some(Trouble::NoAnswers(reason)) => log::warn!(
+                "rank-router: pool {pool} cannot read Envoy's endpoints through cluster {admin:?} ({reason}), so its ranks \
+                 stay those that are known: narrow clusters, if that is too long, or see whether Envoy's admin port answers"
+            ),
+            Some(Trouble::NoCluster) => log::warn!(
+                "rank-router: pool {pool} has no ranks from Envoy, because no cluster of Envoy matches {:?}",
+                self.config
+                    .clusters()
+                    .iter()
+                    .map(routing::Glob::as_str)
+                    .collect::<Vec<_>>()
+            ),
+            None => {}
+        }
     }
 
     /// Puts the ranks up where something else stands.

@@ -82,6 +82,10 @@ impl Worker {
         if self.watch.holds_office() {
             let missing = self.watch.missing();
             self.metrics.show_missing(missing.admin, missing.scrape);
+            let failed = self.watch.take_failed_questions();
+            self.metrics.discovery_failed(failed);
+            let over_limit = self.watch.ranks_over_limit();
+            self.metrics.show_over_limit(over_limit);
         }
     }
 

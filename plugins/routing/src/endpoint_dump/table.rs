@@ -3,7 +3,6 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::Glob;
-use crate::glob::ANY_RUN_INSTRUCTIONS;
 
 /// All but the characters that RFC 3986 calls unreserved (section 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -11,10 +10,6 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-
-/// What all patterns together may compile to. Envoy refuses a `name_regex` of more than 100 instructions
-/// (`re2.max_program_size.error_level`), which two names of usual length exceed; the rest is for RE2's own frame.
-const MOST_INSTRUCTIONS: usize = 88;
 
 /// One of the two lists that Envoy keeps of clusters with endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,33 +20,80 @@ pub enum EndpointTable {
     Static,
 }
 
+/// What one question may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// As much as fits into a path. Istio's bootstrap allows `name_regex` 32,768 instructions (`extractRuntimeFlags` in
+    /// `pkg/bootstrap/config.go` of <https://github.com/istio/istio>).
+    Wide,
+    /// What any Envoy takes: it refuses a `name_regex` of more than 100 instructions (`re2.max_program_size.error_level`)
+    /// with a 400.
+    Narrow,
+}
+
+impl Reach {
+    /// What the patterns of a question may compile to together; of Narrow's 100 the rest is for RE2's own frame.
+    fn instructions(self) -> usize {
+        match self {
+            Self::Wide => 16_384,
+            Self::Narrow => 88,
+        }
+    }
+
+    /// Bytes of the escaped expression: paths of more than 60 KiB are refused by the admin endpoint, as all headers together.
+    fn bytes(self) -> usize {
+        16 * 1024
+    }
+}
+
 impl EndpointTable {
-    /// The path that asks the admin endpoint for the endpoints of clusters that match one of `clusters`.
+    /// The paths that ask the admin endpoint for the endpoints of clusters that match one of `clusters`: as few as `reach`
+    /// allows, at most one for each pattern.
     ///
-    /// The answer may hold other clusters too, which [`EndpointDump::parse`](crate::EndpointDump::parse) passes over: long
-    /// patterns are shortened to what Envoy takes, and of more than eight it is asked for all clusters.
+    /// The answers may hold other clusters too, which [`EndpointDump::parse`](crate::EndpointDump::parse) passes over: a
+    /// pattern that is longer than a question may be is shortened.
     #[must_use]
-    pub fn path(self, clusters: &[Glob]) -> String {
+    pub fn paths(self, clusters: &[Glob], reach: Reach) -> Vec<String> {
         let resource = match self {
             Self::Dynamic => "dynamic_endpoint_configs",
             Self::Static => "static_endpoint_configs",
         };
-        let regex = query_escape(&name_regex(clusters));
-        format!("/config_dump?include_eds&resource={resource}&name_regex={regex}")
+        let path = |regex: String| {
+            format!("/config_dump?include_eds&resource={resource}&name_regex={regex}")
+        };
+        let regexes = name_regexes(clusters, reach).into_iter();
+        regexes.map(|regex| path(query_escape(&regex))).collect()
     }
 }
 
-/// An expression that matches every name that one of `clusters` matches, and no more others than must be.
-fn name_regex(clusters: &[Glob]) -> String {
-    // One instruction of each share is for the choice between alternatives.
-    let share = MOST_INSTRUCTIONS
-        .checked_div(clusters.len())
-        .map_or(0, |share| share.saturating_sub(1));
-    if share < ANY_RUN_INSTRUCTIONS {
-        return ".*".to_string();
+/// Expressions that match together every name that one of `clusters` matches, and no more others than must be.
+fn name_regexes(clusters: &[Glob], reach: Reach) -> Vec<String> {
+    let mut regexes = Vec::new();
+    let mut alternatives: Vec<String> = Vec::new();
+    let (mut instructions, mut bytes) = (0usize, 0usize);
+    for glob in clusters {
+        // One instruction is for the choice between alternatives.
+        let most = reach.instructions().saturating_sub(1);
+        let regex = glob.to_regex_within(most);
+        if alternatives.contains(&regex) || regexes.contains(&regex) {
+            continue;
+        }
+        let cost = glob.instructions().min(most).saturating_add(1);
+        let length = query_escape(&regex).len();
+        let is_full = instructions.saturating_add(cost) > reach.instructions()
+            || bytes.saturating_add(length) > reach.bytes();
+        if is_full && !alternatives.is_empty() {
+            regexes.push(std::mem::take(&mut alternatives).join("|"));
+            (instructions, bytes) = (0, 0);
+        }
+        instructions = instructions.saturating_add(cost);
+        bytes = bytes.saturating_add(length);
+        alternatives.push(regex);
     }
-    let alternatives = clusters.iter().map(|glob| glob.to_regex_within(share));
-    alternatives.collect::<Vec<_>>().join("|")
+    if !alternatives.is_empty() {
+        regexes.push(alternatives.join("|"));
+    }
+    regexes
 }
 
 /// Text as a value in a URL's query: every byte but unreserved ones as `%XX`.

@@ -45,6 +45,23 @@ fn a_whole_body_is_due_at_once_and_only_once() {
 }
 
 #[test]
+fn a_body_that_waits_for_its_rank_is_decided_on_at_once_and_read_as_it_passes() {
+    let mut exchanges = held();
+    assert!(exchanges.hurry(READER));
+    assert!(!exchanges.hurry(READER));
+    assert_eq!(
+        due(&mut exchanges),
+        [(PICKER, Due::IdleLimit, BodyEnd::Cut)]
+    );
+    exchanges.feed(READER, BODY, 1);
+    exchanges.end_body(READER);
+    let read = exchanges.take_read();
+    assert_eq!(read.len(), 1);
+    assert_eq!(read[0].prompt.body_end, BodyEnd::Whole);
+    assert!(!exchanges.hurry(READER), "nobody waits any more");
+}
+
+#[test]
 fn a_body_that_breaks_off_is_unreadable() {
     let mut exchanges = held();
     exchanges.feed(READER, b"{\"prompt\":\"on", 1);
