@@ -78,9 +78,6 @@ impl Pool {
     ///
     /// Blocks that the rank held before stay as young as the prompt made them.
     pub fn take_back(&mut self, rank: RankId, prompt: &Prompt, insertion: &Insertion) -> TakenBack {
-        if self.index.life(rank) != insertion.life {
-            return TakenBack::default();
-        }
         let held = insertion.new_from.saturating_sub(insertion.told_from);
         let mut blocks = self.sent_blocks(prompt);
         blocks.drain(..insertion.told_from.min(blocks.len()));
@@ -89,7 +86,11 @@ impl Pool {
             held: u32::try_from(held).unwrap_or(u32::MAX),
             aged_blocks: insertion.aged_blocks,
         };
-        self.index.take_back(rank, &taken);
+        // Where the rank was forgotten since, nothing of the prompt is left here. Another worker may have heard of both in another
+        // order, and believe in the prompt.
+        if self.index.life(rank) == insertion.life {
+            self.index.take_back(rank, &taken);
+        }
         taken
     }
 

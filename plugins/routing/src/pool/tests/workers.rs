@@ -294,6 +294,29 @@ fn no_worker_believes_a_prompt_where_it_never_got() {
 }
 
 #[test]
+fn a_prompt_of_several_events_is_taken_back_whole() {
+    let mut pair = Pair::new(&TWO_PODS);
+    let long = prompt("alice", 625);
+    for _ in 0..3 {
+        let pick = pair.pick(0, &long);
+        assert_eq!(pick.matched_tokens, 0);
+        let rank = pick.charge.rank();
+        let key = pair.pools[0].rank_key(rank).unwrap();
+        pair.pools[0].end(pick.charge);
+        let taken = pair.pools[0].take_back(rank, &long, &pick.insertion);
+        pair.peers[0].taken_back(key, &taken);
+        pair.tell_load(0, rank);
+        pair.now_ms += 1;
+        pair.meet(1);
+        let elsewhere = pair.pools[1].pick(Some(&long), 0, pair.now_ms).unwrap();
+        assert_eq!(elsewhere.matched_tokens, 0);
+        let rank = elsewhere.charge.rank();
+        pair.pools[1].take_back(rank, &long, &elsewhere.insertion);
+        pair.pools[1].end(elsewhere.charge);
+    }
+}
+
+#[test]
 fn a_worker_that_comes_late_has_the_loads_of_ranks_that_it_learns_of_later() {
     let mut first = pool(&TWO_PODS);
     let pick = first.pick(Some(&prompt("alice", 40)), 0, 0).unwrap();
