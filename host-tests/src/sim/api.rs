@@ -32,6 +32,8 @@ pub(super) type RequestBody = BoxBody<Bytes, io::Error>;
 pub(super) const ECHO_HEADER: &str = "x-simulated-echo";
 /// Names the rank that answered; a real vLLM has no such header.
 const RANK_HEADER: &str = "x-simulated-rank";
+/// Makes a simulated rank compute all of a prompt, as fields of servers may that the module has never heard of.
+pub(super) const SKIP_FIELD: &str = "simulated_skip_cache";
 /// vLLM's own default for completions. A chat without a limit goes on until the model ends it; no model does here.
 const DEFAULT_MAX_TOKENS: u64 = 16;
 
@@ -201,12 +203,24 @@ async fn accept(
             prompt,
             max_tokens,
             is_prefilled: kv_transfer::is_offered(&body),
+            skips_cache: skips_cache(api, &body),
         },
         keeps_kv: kv_transfer::is_wanted(&body),
         streams: body["stream"] == true,
         includes_usage: body["stream_options"]["include_usage"] == true,
         load_format: load_format.map(ToString::to_string),
     })
+}
+
+/// Whether vLLM would compute all of the prompt: for logprobs of its tokens. What no vLLM has is a field of the same effect, for
+/// requests of which a gateway cannot know it.
+fn skips_cache(api: Api, body: &Value) -> bool {
+    let echoed = match api {
+        Api::Completions => body.get("logprobs").cloned().unwrap_or(Value::Null),
+        Api::Chat => body.get("top_logprobs").cloned().unwrap_or(0.into()),
+    };
+    let asked = body.get("prompt_logprobs").filter(|asked| !asked.is_null());
+    asked.is_some() || (body["echo"] == true && !echoed.is_null()) || body[SKIP_FIELD] == true
 }
 
 fn check_model(rank: &Rank, body: &Value) -> Result<(), ApiError> {

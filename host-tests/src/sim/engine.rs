@@ -36,6 +36,8 @@ pub struct Sequence {
     pub prompt_tokens: u64,
     /// Tokens to generate, at least 1.
     pub max_tokens: u64,
+    /// Whether all of the prompt is computed, whatever of it is cached.
+    pub skips_cache: bool,
 }
 
 #[derive(Debug)]
@@ -269,6 +271,10 @@ impl Engine {
     fn count_lookup(&mut self, running: &mut Running) {
         if !std::mem::replace(&mut running.is_counted, true) {
             running.cached = running.computed;
+            if running.sequence.skips_cache {
+                // vLLM does not look it up.
+                return;
+            }
             self.counts.queries += running.sequence.prompt_tokens;
             self.counts.hits += running.computed;
         }
@@ -324,7 +330,10 @@ fn admit(cache: &mut PrefixCache, next: &mut Running, budget: u64) -> Option<u64
 /// answer.
 fn take_matched(cache: &mut PrefixCache, next: &mut Running) -> Option<usize> {
     let most = (next.sequence.prompt_tokens.saturating_sub(1) / BLOCK_TOKENS) as usize;
-    let matched = cache.matched(&next.sequence.hashes).min(most);
+    let matched = match next.sequence.skips_cache {
+        true => 0,
+        false => cache.matched(&next.sequence.hashes).min(most),
+    };
     let cached = &next.sequence.hashes[..matched];
     let missing = blocks(next.known()) - matched;
     if cache.idle_among(cached) + missing > cache.free_blocks() {

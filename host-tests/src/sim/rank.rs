@@ -29,6 +29,8 @@ pub(super) struct Ask {
     pub(super) max_tokens: u64,
     /// Whether another rank has the KV of the prompt.
     pub(super) is_prefilled: bool,
+    /// Whether all of the prompt is computed, whatever of it is cached.
+    pub(super) skips_cache: bool,
 }
 
 /// State that the HTTP side, the engine's task and the handle share.
@@ -152,6 +154,7 @@ impl Rank {
             hashes: ask.prompt.hashes.clone(),
             prompt_tokens: ask.prompt.tokens,
             max_tokens: ask.max_tokens,
+            skips_cache: ask.skips_cache,
         };
         let mut inner = self.inner();
         inner.listeners.insert(id, sender);

@@ -27,6 +27,15 @@ pub struct Limits {
     pub idle_ms: u64,
 }
 
+/// How a pool cuts prompts into blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockCut {
+    /// Bytes of a block.
+    pub block_bytes: usize,
+    /// What block hashes are seeded with; 0 for nothing.
+    pub seed: u64,
+}
+
 /// Why a request is decided now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -115,9 +124,20 @@ pub struct Exchanges {
     due: Vec<u32>,
     read: Vec<ReadToEnd>,
     prefaces: Prefaces,
+    secret: u64,
 }
 
 impl Exchanges {
+    /// None yet. Who does not know `secret` can foresee neither kinds of requests nor places in tables.
+    #[must_use]
+    pub fn keyed(secret: u64) -> Self {
+        Self {
+            prefaces: Prefaces::keyed(secret),
+            secret,
+            ..Self::default()
+        }
+    }
+
     /// A reader met a request with a body. `endpoint` is there if it carries a prompt that can be read, `body_bytes` is the
     /// body's announced length.
     pub fn open(
@@ -157,12 +177,12 @@ impl Exchanges {
     }
 
     /// A picker wants to hold the request; false when there is nothing to wait for: it carries no prompt, the reader is
-    /// gone, or another picker has joined.
+    /// gone, or another picker has joined. `cut` is its pool's.
     pub fn join(
         &mut self,
         reader: u32,
         picker: u32,
-        block_bytes: usize,
+        cut: BlockCut,
         limits: Limits,
         now_ms: u64,
     ) -> bool {
@@ -173,9 +193,9 @@ impl Exchanges {
             return false;
         };
         let reader = if scanner.has_begun() {
-            PromptReader::behind((**scanner).clone(), endpoint, block_bytes)
+            PromptReader::behind((**scanner).clone(), endpoint, cut.block_bytes)
         } else {
-            PromptReader::new(endpoint, block_bytes)
+            PromptReader::new(endpoint, cut.block_bytes).seeded(cut.seed, self.secret)
         };
         exchange.stage = Stage::Held(Box::new(Held {
             picker,

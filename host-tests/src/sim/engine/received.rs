@@ -111,6 +111,7 @@ mod tests {
             prompt_tokens: hashes.len() as u64 * BLOCK_TOKENS + 5,
             hashes,
             max_tokens,
+            skips_cache: false,
         }
     }
 

@@ -23,6 +23,7 @@ fn sequence(id: u64, hashes: impl IntoIterator<Item = u64>, max_tokens: u64) -> 
         prompt_tokens: hashes.len() as u64 * BLOCK_TOKENS,
         hashes,
         max_tokens,
+        skips_cache: false,
     }
 }
 
@@ -107,6 +108,25 @@ fn a_batch_makes_each_token_slower_but_all_of_them_faster() {
         four > one && four < one * 4,
         "{one:?} alone, {four:?} for four"
     );
+}
+
+#[test]
+fn a_prompt_that_skips_the_cache_is_computed_whole_and_stays_in_it() {
+    let mut engine = engine();
+    let skips = |id| Sequence {
+        skips_cache: true,
+        ..sequence(id, 0..10, 1)
+    };
+    engine.add(skips(1));
+    let (_, first) = run(&mut engine);
+    engine.add(skips(2));
+    let (tokens, second) = run(&mut engine);
+    assert_eq!((cached(&tokens, 2), second), (0, first));
+    assert_eq!(engine.counts().queries, 0);
+    engine.add(sequence(3, 0..10, 1));
+    let (tokens, third) = run(&mut engine);
+    assert!(cached(&tokens, 3) == 144 && third < second, "{tokens:?}");
+    assert_eq!(engine.counts().queries, 160);
 }
 
 #[test]

@@ -6,10 +6,13 @@ use super::{
     Config, IN_FLIGHT_COST_MS, MAX_RANKS, POOL, PREFILL_LEG_COST_MS, PREFILL_TOKENS_PER_SECOND,
     RawConfig,
 };
-use crate::{ConfigError, ConfigErrors, CostWeights, Glob, RankRange};
+use crate::{ConfigError, ConfigErrors, CostWeights, Glob, RankRange, hash_bytes};
 
 /// Globs that one pool may have: a cluster for each of its ports, in a few namespaces.
 const MAX_GLOBS: usize = 64;
+
+/// Longer ones only make the configuration long: the seed has 64 bits.
+const MAX_SEED_BYTES: usize = 256;
 
 /// Collects mistakes while values are taken over.
 #[derive(Default)]
@@ -154,6 +157,16 @@ impl Check {
             );
         }
         name.to_string()
+    }
+
+    /// The seed that a text gives; never written to the log. 0 without one.
+    pub(super) fn hash_seed(&mut self, text: Option<&str>) -> u64 {
+        let Some(text) = text else { return 0 };
+        if text.is_empty() || text.len() > MAX_SEED_BYTES {
+            let given = format!("{} bytes", text.len());
+            self.mistake("hashSeed", given, "a text of 1 to 256 bytes");
+        }
+        hash_bytes(text.as_bytes())
     }
 
     pub(super) fn finish(self, config: Config) -> Result<Config, ConfigErrors> {

@@ -7,6 +7,10 @@ mod properties;
 
 const READER: u32 = 7;
 const PICKER: u32 = 8;
+const CUT: BlockCut = BlockCut {
+    block_bytes: 64,
+    seed: 0,
+};
 const LIMITS: Limits = Limits {
     bytes: 1000,
     idle_ms: 50,
@@ -16,7 +20,7 @@ const BODY: &[u8] = br#"{"prompt":"once upon a time"}"#;
 fn held() -> Exchanges {
     let mut exchanges = Exchanges::default();
     exchanges.open(READER, Endpoint::Completions, None);
-    assert!(exchanges.join(READER, PICKER, 64, LIMITS, 0));
+    assert!(exchanges.join(READER, PICKER, CUT, LIMITS, 0));
     exchanges
 }
 
@@ -100,7 +104,7 @@ fn a_request_that_went_away_is_not_decided() {
     assert!(!exchanges.join(
         READER,
         PICKER,
-        64,
+        CUT,
         Limits {
             bytes: 1,
             idle_ms: 1
@@ -115,7 +119,7 @@ fn a_second_picker_does_not_hold() {
     assert!(!exchanges.join(
         READER,
         9,
-        64,
+        CUT,
         Limits {
             bytes: 1,
             idle_ms: 1
@@ -139,7 +143,7 @@ fn nothing_is_due_before_a_picker_holds() {
 #[test]
 fn without_a_reader_there_is_nothing_to_wait_for() {
     let mut exchanges = Exchanges::default();
-    assert!(!exchanges.join(READER, PICKER, 64, LIMITS, 0));
+    assert!(!exchanges.join(READER, PICKER, CUT, LIMITS, 0));
     assert!(!exchanges.close(READER));
     assert!(!exchanges.end_body(READER));
     exchanges.expire(u64::MAX);
@@ -227,7 +231,7 @@ fn a_number_that_is_used_again_is_a_new_request() {
     exchanges.feed(READER, BODY, 1);
     exchanges.close(READER);
     exchanges.open(READER, Endpoint::Completions, None);
-    assert!(exchanges.join(READER, 9, 64, LIMITS, 2));
+    assert!(exchanges.join(READER, 9, CUT, LIMITS, 2));
     assert_eq!(due(&mut exchanges), []);
     assert!(exchanges.feed(READER, BODY, 3));
     assert_eq!(due(&mut exchanges), [(9, Due::BodyEnd, BodyEnd::Whole)]);
@@ -238,7 +242,7 @@ fn requests_are_decided_in_the_order_in_which_they_became_due() {
     let mut exchanges = Exchanges::default();
     for reader in 0..20 {
         exchanges.open(reader, Endpoint::Completions, None);
-        assert!(exchanges.join(reader, reader + 100, 64, LIMITS, 0));
+        assert!(exchanges.join(reader, reader + 100, CUT, LIMITS, 0));
     }
     exchanges.end_body(13);
     exchanges.end_body(5);
@@ -260,7 +264,7 @@ fn requests_are_decided_in_the_order_in_which_they_became_due() {
 fn a_cut_prompt_is_scaled_to_the_announced_length() {
     let mut exchanges = Exchanges::default();
     exchanges.open(READER, Endpoint::Completions, Some(12_000));
-    assert!(exchanges.join(READER, PICKER, 64, LIMITS, 0));
+    assert!(exchanges.join(READER, PICKER, CUT, LIMITS, 0));
     exchanges.feed(READER, &[b"{\"prompt\":\"", &[b'a'; 1189][..]].concat(), 1);
     let decidable = exchanges.take_due().pop().unwrap();
     assert_eq!(

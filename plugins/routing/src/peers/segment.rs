@@ -9,7 +9,7 @@ use crate::wire::Wire;
 /// Tells a segment from what others store.
 const MARK: u16 = 0x7272;
 /// Changes with the layout, and with it the keys.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const FLAGS_AT: usize = 3;
 const SNAPSHOT_AT: usize = 4;
 const IS_CLOSED: u8 = 1;
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn keys_tell_slots_apart_and_come_round() {
-        assert_eq!(segment_key(3, 258), "rank_router.2.ring.3.2");
+        assert_eq!(segment_key(3, 258), "rank_router.3.ring.3.2");
         assert_eq!(segment_key(3, 2), segment_key(3, 258));
         assert_ne!(segment_key(3, 2), segment_key(4, 2));
         assert_ne!(slot_key(3), slot_key(4));

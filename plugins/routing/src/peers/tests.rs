@@ -128,6 +128,7 @@ impl Vm {
                 News::Told { .. }
                 | News::Lost { .. }
                 | News::Doubted { .. }
+                | News::Delivered { .. }
                 | News::Forgotten { .. }
                 | News::Capacity { .. }
                 | News::Failed { .. }

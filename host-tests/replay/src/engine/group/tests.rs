@@ -218,6 +218,7 @@ fn by_the_other_engine(profile: &Profile, requests: &[(f64, u64, u64)]) -> Vec<(
                 hashes: std::sync::Arc::from([]),
                 prompt_tokens: *prompt_tokens,
                 max_tokens: *max_tokens,
+                skips_cache: false,
             });
             next += 1;
         }

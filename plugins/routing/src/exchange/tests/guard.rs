@@ -10,7 +10,7 @@ fn held_by(refuses: bool) -> Exchanges {
     let mut exchanges = Exchanges::default();
     exchanges.open(READER, Endpoint::Completions, None);
     exchanges.guard(READER, refuses);
-    assert!(exchanges.join(READER, PICKER, 64, LIMITS, 0));
+    assert!(exchanges.join(READER, PICKER, CUT, LIMITS, 0));
     exchanges
 }
 
@@ -20,7 +20,7 @@ fn unread() -> Exchanges {
     exchanges.open(READER, None, None);
     exchanges.guard(READER, true);
     assert!(exchanges.sees_no_prompt(READER));
-    assert!(!exchanges.join(READER, PICKER, 64, LIMITS, 0));
+    assert!(!exchanges.join(READER, PICKER, CUT, LIMITS, 0));
     exchanges
 }
 
@@ -155,7 +155,7 @@ fn what_began_before_a_picker_held_is_watched_and_no_prompt() {
     exchanges.open(READER, Endpoint::Completions, None);
     exchanges.feed(READER, BEGINNING, 1);
     exchanges.guard(READER, true);
-    assert!(exchanges.join(READER, PICKER, 64, LIMITS, 2));
+    assert!(exchanges.join(READER, PICKER, CUT, LIMITS, 2));
     exchanges.feed(READER, FORBIDDEN, 2);
     assert!(exchanges.is_refused(READER));
 }
