@@ -14,13 +14,22 @@ const QUERIES: &str = "vllm:prefix_cache_queries_total";
 /// # Errors
 /// When a rank's page cannot be fetched or lacks a counter.
 pub async fn of_ranks(ranks: impl Iterator<Item = SocketAddr>) -> Result<f64> {
+    let (hits, queries) = lookups(ranks).await?;
+    Ok(if queries > 0.0 { hits / queries } else { 0.0 })
+}
+
+/// Tokens found, and tokens asked for, of all ranks together since their start.
+///
+/// # Errors
+/// When a rank's page cannot be fetched or lacks a counter.
+pub async fn lookups(ranks: impl Iterator<Item = SocketAddr>) -> Result<(f64, f64)> {
     let (mut hits, mut queries) = (0.0, 0.0);
     for rank in ranks {
         let page = get(rank, "/metrics").await?;
         hits += counter(&page, HITS).with_context(|| format!("{rank}: no {HITS}"))?;
         queries += counter(&page, QUERIES).with_context(|| format!("{rank}: no {QUERIES}"))?;
     }
-    Ok(if queries > 0.0 { hits / queries } else { 0.0 })
+    Ok((hits, queries))
 }
 
 /// The sum of a counter over its labels.

@@ -129,6 +129,8 @@ impl LargePool {
             prompt_bytes: u64::from(end),
             blocks,
             model: 0,
+            bypasses_cache: false,
+            kind: 0,
             body_end: BodyEnd::Whole,
             read_bytes: 0,
         }

@@ -139,6 +139,8 @@ impl Ours {
             blocks,
             prompt_bytes: arrival.prompt_tokens * BYTES_PER_TOKEN,
             model: 0,
+            bypasses_cache: false,
+            kind: 0,
             body_end,
             read_bytes: 0,
         }

@@ -16,11 +16,18 @@ pub(crate) fn now_ms() -> u64 {
 
 /// Microseconds since the epoch; 0 if the host has no clock. Any phase.
 pub(crate) fn now_us() -> u64 {
+    u64::try_from(since_epoch().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Nanoseconds since the epoch; 0 if the host has no clock. Any phase.
+pub(crate) fn now_ns() -> u64 {
+    u64::try_from(since_epoch().as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn since_epoch() -> Duration {
     let now = hostcalls::get_current_time().ok();
-    let since_epoch = now
-        .and_then(|now| now.duration_since(UNIX_EPOCH).ok())
-        .unwrap_or_default();
-    u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
+    let since_epoch = now.and_then(|now| now.duration_since(UNIX_EPOCH).ok());
+    since_epoch.unwrap_or_default()
 }
 
 /// A request header as bytes. Only in the request headers callback.
@@ -219,4 +226,26 @@ pub(crate) fn unique_number(key: &str) -> u64 {
         }
     }
     0
+}
+
+/// The number under a key, which is the same in every VM: the first one puts `number` there. Any phase.
+///
+/// Envoy starts the main thread's VM before those of the workers, so nobody races for it.
+pub(crate) fn first_number(key: &str, number: u64) -> u64 {
+    for _ in 0..NUMBER_TRIES {
+        let Ok((bytes, version)) = hostcalls::get_shared_data(key) else {
+            return number;
+        };
+        match bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))) {
+            Some(0) if version.is_some() => {
+                let _ = hostcalls::set_shared_data(key, Some(&number.to_le_bytes()), version);
+            }
+            Some(first) => return first,
+            // Nothing compares with an absent key: seed it, and race for the seeded value.
+            None => {
+                let _ = hostcalls::set_shared_data(key, Some(&0u64.to_le_bytes()), None);
+            }
+        }
+    }
+    number
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use hashbrown::HashMap;
 use routing::{
     Config, Decidable, Exchanges, Limits, MODEL_HEADER, Peers, Pool, RankId, ReadToEnd, Refusal,
-    Totals, hash_bytes,
+    Totals, chain, hash_bytes,
 };
 
 use crate::bell::Bell;
@@ -34,6 +34,14 @@ pub(crate) use picking::{Arrived, SteeringHeaders};
 
 /// The key of the numbers that tell VMs apart.
 const VM_NUMBER: &str = "rank_router.vm";
+
+/// The key of a number that a remote client cannot know: it decides where hashes go in tables, and how kinds of requests are told
+/// apart, for all VMs alike.
+///
+/// The host gives a module no randomness, so the first VM makes it of its own number and the nanosecond at which it began. Who
+/// knows the second, by watching a restart, has a billion values left to try, and no answer says which is right. Whoever reads
+/// Envoy's memory knows it.
+const SECRET: &str = "rank_router.secret";
 
 /// Names of clusters whose pool is remembered: more than a gateway has routes to models.
 const MOST_CLUSTERS: usize = 1024;
@@ -78,6 +86,8 @@ impl Default for Decision {
 #[derive(Debug)]
 pub(crate) struct Worker {
     vm: u64,
+    /// What no client knows.
+    secret: u64,
     mark: String,
     requests: u64,
     /// By the hash of their name, in an order, so that the same inputs make the same calls.
@@ -105,14 +115,16 @@ pub(crate) struct Worker {
 impl Worker {
     fn new() -> Self {
         let vm = host::unique_number(VM_NUMBER);
+        let secret = host::first_number(SECRET, chain(vm, host::now_ns()));
         Self {
             vm,
+            secret,
             mark: format!("rank_router.{vm}"),
             requests: 0,
             pools: BTreeMap::new(),
             streams: HashMap::new(),
             by_cluster: HashMap::new(),
-            exchanges: Exchanges::default(),
+            exchanges: Exchanges::keyed(secret),
             bell: Bell::default(),
             metrics: Metrics::define(),
             shared: Shared::default(),
@@ -148,7 +160,7 @@ impl Worker {
             }
             None => {
                 let shared = SharedPool {
-                    pool: Pool::new(config),
+                    pool: Pool::keyed(config, self.secret),
                     pickers: 1,
                     streams: 0,
                 };
@@ -226,7 +238,7 @@ impl Worker {
         };
         let is_held = self
             .exchanges
-            .join(reader, picker, config.block_bytes(), limits, now_ms);
+            .join(reader, picker, config.block_cut(), limits, now_ms);
         if is_held {
             let stream = Stream {
                 model_pools: model_pools.map(Box::new),

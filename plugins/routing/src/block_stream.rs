@@ -5,7 +5,7 @@
 //! be given something more later: the role of a message is part of its first block even when the body names it
 //! after the content.
 
-use crate::{Section, hash_bytes};
+use crate::{Section, chain, hash_seeded};
 
 /// Most blocks kept per stream. With blocks that grow they reach over 33 MB of text at the default of 256 bytes, more
 /// than 8 million tokens, and 8 MB at the smallest.
@@ -31,6 +31,7 @@ pub struct RawBlock {
 #[derive(Clone, Debug)]
 pub struct BlockStream {
     block_bytes: usize,
+    seed: u64,
     in_hand: Vec<u8>,
     in_hand_fold: u64,
     blocks: Vec<RawBlock>,
@@ -43,11 +44,18 @@ impl BlockStream {
     pub fn new(block_bytes: usize) -> Self {
         Self {
             block_bytes: block_bytes.max(1),
+            seed: 0,
             in_hand: Vec::new(),
             in_hand_fold: 0,
             blocks: Vec::new(),
             prompt_bytes: 0,
         }
+    }
+
+    /// Hashes with this seed from now on; 0 for none. To be called before the first byte.
+    #[must_use]
+    pub fn seeded(self, seed: u64) -> Self {
+        Self { seed, ..self }
     }
 
     /// Appends bytes of the prompt.
@@ -81,10 +89,10 @@ impl BlockStream {
                 self.in_hand.reserve_exact(missing);
                 self.in_hand.extend_from_slice(taken);
             } else if self.in_hand.is_empty() {
-                self.close(hash_bytes(taken), left);
+                self.close(hash_seeded(taken, self.seed), left);
             } else {
                 self.in_hand.extend_from_slice(taken);
-                let hash = hash_bytes(&self.in_hand);
+                let hash = hash_seeded(&self.in_hand, self.seed);
                 self.in_hand.clear();
                 self.close(hash, left);
             }
@@ -102,6 +110,11 @@ impl BlockStream {
     /// Words are added, so it does not matter whether the block was whole by then; words that must not be
     /// interchangeable have to differ.
     pub fn fold(&mut self, position: usize, word: u64) {
+        // Sums of words that clients know can be made equal.
+        let word = match self.seed {
+            0 => word,
+            seed => chain(seed, word),
+        };
         let folded = match self.blocks.get_mut(position) {
             Some(block) => &mut block.hash,
             None => &mut self.in_hand_fold,
@@ -116,7 +129,7 @@ impl BlockStream {
 
     /// Forgets everything.
     pub fn restart(&mut self) {
-        *self = Self::new(self.block_bytes);
+        *self = Self::new(self.block_bytes).seeded(self.seed);
     }
 
     /// Prompt bytes so far.
@@ -134,7 +147,7 @@ impl BlockStream {
     /// Hash of the bytes in hand, or `None` when there are none.
     #[must_use]
     pub fn tail(&self) -> Option<u64> {
-        let hash = (!self.in_hand.is_empty()).then(|| hash_bytes(&self.in_hand))?;
+        let hash = (!self.in_hand.is_empty()).then(|| hash_seeded(&self.in_hand, self.seed))?;
         Some(hash.wrapping_add(self.in_hand_fold))
     }
 

@@ -5,7 +5,7 @@
 //! templates print tools in it. Numbers stay as they are written.
 
 use crate::json::Event;
-use crate::{chain, hash_bytes};
+use crate::{chain, hash_seeded};
 
 /// Hands the canonical bytes of an event to `push`.
 pub(crate) fn write(event: Event<'_>, push: &mut impl FnMut(&[u8])) {
@@ -41,6 +41,7 @@ pub(crate) struct ValueHash {
     filled: usize,
     chained: u64,
     bytes: u64,
+    seed: u64,
 }
 
 impl Default for ValueHash {
@@ -50,11 +51,20 @@ impl Default for ValueHash {
             filled: 0,
             chained: 0,
             bytes: 0,
+            seed: 0,
         }
     }
 }
 
 impl ValueHash {
+    /// Hashes under a seed.
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self {
+            seed,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn push(&mut self, mut part: &[u8]) {
         self.bytes = self
             .bytes
@@ -68,7 +78,7 @@ impl ValueHash {
             self.filled = self.filled.saturating_add(taken.len());
             part = rest;
             if self.filled == PIECE_BYTES {
-                self.chained = chain(self.chained, hash_bytes(&self.piece));
+                self.chained = chain(self.chained, hash_seeded(&self.piece, self.seed));
                 self.filled = 0;
             }
         }
@@ -77,7 +87,10 @@ impl ValueHash {
     /// Gives the hash and the length of what was pushed, and starts anew.
     pub(crate) fn take(&mut self) -> (u64, u64) {
         let rest = self.piece.get(..self.filled).unwrap_or_default();
-        let hash = chain(chain(self.chained, hash_bytes(rest)), self.bytes);
+        let hash = chain(
+            chain(self.chained, hash_seeded(rest, self.seed)),
+            self.bytes,
+        );
         let bytes = self.bytes;
         (self.filled, self.chained, self.bytes) = (0, 0, 0);
         (hash, bytes)

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::{ConfigErrors, CostWeights, Glob, RefusedKeys, RoleRules, TokenRate};
+use crate::{BlockCut, ConfigErrors, CostWeights, Glob, RefusedKeys, RoleRules, TokenRate};
 
 mod check;
 #[cfg(feature = "schema")]
@@ -97,6 +97,8 @@ pub struct RawConfig {
     pub decide_after_idle_ms: Option<u64>,
     /// Bytes of prompt text in a block.
     pub block_bytes: Option<u64>,
+    /// A text that seeds the hashes of blocks; the same on all gateways of the pool, and known to nobody else.
+    pub hash_seed: Option<String>,
     /// KV cache of a rank in tokens.
     pub rank_capacity_tokens: Option<u64>,
     /// How much more than a queued token an uncached one weighs, always; else what the load and the caches tell.
@@ -130,7 +132,7 @@ pub struct Config {
     scrape_interval_ms: u64,
     decide_after_bytes: u64,
     decide_after_idle_ms: u64,
-    block_bytes: usize,
+    block_cut: BlockCut,
     rank_capacity_tokens: u64,
     rank_capacity_blocks: u32,
     weights: CostWeights,
@@ -210,7 +212,7 @@ impl Config {
     #[must_use]
     pub fn blocks_of(&self, tokens: u64, rate: TokenRate) -> u32 {
         let bytes = rate.bytes(tokens);
-        let blocks = bytes.checked_div(u64::try_from(self.block_bytes).unwrap_or(u64::MAX));
+        let blocks = bytes.checked_div(u64::try_from(self.block_bytes()).unwrap_or(u64::MAX));
         u32::try_from(blocks.unwrap_or(0)).unwrap_or(u32::MAX)
     }
 
@@ -229,7 +231,13 @@ impl Config {
     /// Bytes of prompt text in a block.
     #[must_use]
     pub fn block_bytes(&self) -> usize {
-        self.block_bytes
+        self.block_cut.block_bytes
+    }
+
+    /// How prompts are cut into blocks and hashed.
+    #[must_use]
+    pub fn block_cut(&self) -> BlockCut {
+        self.block_cut
     }
 
     /// Tokens that a rank's cache holds, unless it says otherwise.
@@ -282,11 +290,11 @@ impl fmt::Display for Config {
             pool,
             decide_after_bytes,
             decide_after_idle_ms,
-            block_bytes,
             rank_capacity_blocks,
             weights,
             ..
         } = self;
+        let block_bytes = self.block_bytes();
         let names: Vec<&str> = self.clusters.iter().map(Glob::as_str).collect();
         if !names.is_empty() {
             write!(f, "clusters {}, ", names.join(" "))?;
@@ -364,7 +372,10 @@ impl TryFrom<RawConfig> for Config {
                 DECIDE_AFTER_IDLE_MS_BOUNDS,
                 "2 to 10000 milliseconds",
             ),
-            block_bytes: usize::try_from(block_bytes).unwrap_or(usize::MAX),
+            block_cut: BlockCut {
+                block_bytes: usize::try_from(block_bytes).unwrap_or(usize::MAX),
+                seed: check.hash_seed(raw.hash_seed.as_deref()),
+            },
             rank_capacity_tokens: capacity_tokens,
             rank_capacity_blocks: 0,
             weights: check.weights(&raw),

@@ -86,6 +86,12 @@ impl Endpoint {
         }
     }
 
+    /// A number that no other kind has.
+    pub(crate) fn number(self) -> u64 {
+        let place = Self::ALL.iter().position(|endpoint| *endpoint == self);
+        place.map_or(0, |place| u64::try_from(place).unwrap_or(0))
+    }
+
     /// Whether the rank prefills the prompt, so that its cache holds it afterwards.
     #[must_use]
     pub fn fills_cache(self) -> bool {

@@ -31,6 +31,15 @@ pub struct Limits {
     pub idle_ms: u64,
 }
 
+/// How a pool cuts prompts into blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockCut {
+    /// Bytes of a block.
+    pub block_bytes: usize,
+    /// What block hashes are seeded with; 0 for nothing.
+    pub seed: u64,
+}
+
 /// Why a request is decided now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -125,9 +134,20 @@ pub struct Exchanges {
     due: Vec<u32>,
     read: Vec<ReadToEnd>,
     prefaces: Prefaces,
+    secret: u64,
 }
 
 impl Exchanges {
+    /// None yet. Who does not know `secret` can foresee neither kinds of requests nor places in tables.
+    #[must_use]
+    pub fn keyed(secret: u64) -> Self {
+        Self {
+            prefaces: Prefaces::keyed(secret),
+            secret,
+            ..Self::default()
+        }
+    }
+
     /// A reader met a request with a body. `endpoint` is there if it carries a prompt that can be read.
     pub fn open(&mut self, reader: u32, endpoint: impl Into<Option<Endpoint>>) {
         let exchange = Exchange {
@@ -147,12 +167,12 @@ impl Exchanges {
     }
 
     /// A picker wants to hold the request; false when there is nothing to wait for: it carries no prompt, the reader is
-    /// gone, or another picker has joined.
+    /// gone, or another picker has joined. `cut` is its pool's.
     pub fn join(
         &mut self,
         reader: u32,
         picker: u32,
-        block_bytes: usize,
+        cut: BlockCut,
         limits: Limits,
         now_ms: u64,
     ) -> bool {
@@ -162,7 +182,8 @@ impl Exchanges {
         let (Stage::Open(scanner), Some(endpoint)) = (&exchange.stage, exchange.endpoint) else {
             return false;
         };
-        let reader = PromptReader::with_scanner((**scanner).clone(), endpoint, block_bytes);
+        let reader = PromptReader::with_scanner((**scanner).clone(), endpoint, cut.block_bytes)
+            .seeded(cut.seed, self.secret);
         exchange.stage = Stage::Held(Box::new(Held {
             picker,
             reader,

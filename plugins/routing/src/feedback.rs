@@ -7,7 +7,8 @@
 //! - *Clearly less* than expected, and the first block that is missing was sent long ago: there is less room than thought.
 //!   What the rank was sent since then did not fit beside it, so the assumed capacity goes half of the way down to that.
 //! - Less than half of what was expected, of blocks so young that no want of room explains it: such misses in a row mean
-//!   that the rank has lost everything, and it is forgotten. One alone means nothing: some requests skip the cache.
+//!   that the rank has lost everything, and it is forgotten. One alone means nothing, nor do two of a kind of request that
+//!   is not answered from caches elsewhere: some requests skip the cache ([`Kinds`]).
 //! - *Clearly more*, of blocks that were given up for want of room: what the rank was sent since then did fit beside them,
 //!   and the assumed capacity goes half of the way up to that. So it settles where misses and such hits balance.
 //! - *As expected*, of a block near the end of the assumed capacity: it grows by an eighth up to what the rank reports, or by a 32nd.
@@ -23,10 +24,12 @@
 mod ages;
 mod cache_belief;
 mod granule;
+mod kinds;
 
 pub use ages::Ages;
 pub(crate) use cache_belief::CacheBelief;
 use granule::Granule;
+pub(crate) use kinds::Kinds;
 
 use crate::{RankId, Sent, Usage};
 
@@ -80,6 +83,8 @@ pub struct Told {
     pub error_percent: Option<u64>,
     /// What changed.
     pub change: Change,
+    /// The kind of the request, where it was found for the first time to be answered from caches: news for the other workers.
+    pub new_kind: Option<u64>,
     /// Blocks that are news for the other workers.
     pub sent: Sent,
 }
@@ -110,6 +115,17 @@ pub(crate) struct Missing {
     /// The share that would hold all that the rank was sent.
     pub(crate) sent_share: u32,
     pub(crate) is_below_half: bool,
+}
+
+impl Evidence {
+    /// Whether the rank's cache delivered at least half of what was expected.
+    fn is_delivery(self) -> bool {
+        match self {
+            Self::None => false,
+            Self::There { .. } => true,
+            Self::Missing(missing) => !missing.is_below_half,
+        }
+    }
 }
 
 impl Expected {

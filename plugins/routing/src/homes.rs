@@ -10,6 +10,7 @@
 //! (`cached_tokens`); where they do not, it stays as it is assumed at first.
 
 use crate::Prompt;
+use crate::hash::keyed;
 
 /// Where anchors are looked for first: shorter common starts are no use to anyone.
 const FIRST_DEPTH_BYTES: u32 = 1024;
@@ -34,6 +35,7 @@ const LEAST_OTHERS: u32 = WHOLE / 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Homes {
     counts: Vec<u16>,
+    secret: u64,
     requests: u32,
     found: u32,
     others: u32,
@@ -43,6 +45,7 @@ impl Default for Homes {
     fn default() -> Self {
         Self {
             counts: vec![0; usize::try_from(PLACES).unwrap_or(0)],
+            secret: 0,
             requests: 0,
             found: FOUND_AT_FIRST,
             others: 0,
@@ -51,6 +54,14 @@ impl Default for Homes {
 }
 
 impl Homes {
+    /// Counts in places that nobody can choose who does not know `secret`.
+    pub(crate) fn keyed(secret: u64) -> Self {
+        Self {
+            secret,
+            ..Self::default()
+        }
+    }
+
     /// Counts a prompt and gives its anchor, in a pool of so many ranks; `None` where all of it is common, or it is short.
     /// Cost: one place for each doubling of the prompt's length.
     pub(crate) fn anchor(&mut self, prompt: &Prompt, ranks: usize) -> Option<u64> {
@@ -105,7 +116,7 @@ impl Homes {
     }
 
     fn count(&mut self, chain_hash: u64) -> u32 {
-        let place = usize::try_from(chain_hash % PLACES).unwrap_or(0);
+        let place = usize::try_from(keyed(self.secret, chain_hash) % PLACES).unwrap_or(0);
         let Some(count) = self.counts.get_mut(place) else {
             return 0;
         };
@@ -147,6 +158,8 @@ mod tests {
             blocks,
             anchor: 0,
             model: 0,
+            bypasses_cache: false,
+            kind: 0,
             body_end: BodyEnd::Whole,
             read_bytes: 0,
         }

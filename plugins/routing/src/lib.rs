@@ -72,11 +72,11 @@ pub use endpoint::Endpoint;
 pub use endpoint_dump::{
     DumpError, EndpointDump, EndpointTable, FoundEndpoint, MAX_DUMP_BYTES, Reach, query_escape,
 };
-pub use exchange::{Decidable, Due, Exchanges, Limits, ReadToEnd};
+pub use exchange::{BlockCut, Decidable, Due, Exchanges, Limits, ReadToEnd};
 pub use feedback::{Ages, Change, Expected, Told};
 pub use filter_config::FilterConfig;
 pub use glob::Glob;
-pub use hash::{chain, hash_bytes};
+pub use hash::{chain, hash_bytes, hash_seeded};
 pub use health::{
     Admission, Attempt, Counts, Failure, HealthTable, Patience, Spell, Standing, Verdict, Waiting,
 };

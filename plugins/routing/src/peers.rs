@@ -233,6 +233,11 @@ impl Peers {
         self.outbox.doubted(key);
     }
 
+    /// A rank delivered what a request of this kind was expected to find: the others know the kind from now on.
+    pub fn delivered(&mut self, key: RankKey, kind: u64) {
+        self.outbox.delivered(key, kind);
+    }
+
     /// A rank has lost what it was sent before `at_ms`; what it holds again is to be told after that.
     pub fn forgotten(&mut self, key: RankKey, at_ms: u64) {
         self.outbox.forgotten(key, at_ms);

@@ -8,7 +8,7 @@ use crate::{
     TokenRates, best_first, hash_bytes,
 };
 
-use crate::feedback::Caches;
+use crate::feedback::{Caches, Kinds};
 use crate::homes::Homes;
 use crate::peer_loads::PeerLoads;
 use crate::seats::Seats;
@@ -95,6 +95,9 @@ pub struct Pool {
     usual_decode: UsualRequest,
     rates: TokenRates,
     caches: Caches,
+    kinds: Kinds,
+    /// What no client knows: it decides where hashes go in tables.
+    secret: u64,
     /// Of the prompt at hand: how much of it each rank holds, and the tokens in its bytes.
     depths: Vec<u32>,
     home: Option<RankId>,
@@ -105,8 +108,14 @@ impl Pool {
     /// A pool that knows nothing yet but the ranks of its configuration.
     #[must_use]
     pub fn new(config: Config) -> Self {
+        Self::keyed(config, 0)
+    }
+
+    /// The same, with tables in which nobody can pile up entries who does not know `secret`.
+    #[must_use]
+    pub fn keyed(config: Config, secret: u64) -> Self {
         let mut pool = Self {
-            index: PrefixIndex::new(config.max_index_blocks()),
+            index: PrefixIndex::keyed(config.max_index_blocks(), secret),
             key: hash_bytes(config.pool().as_bytes()),
             config,
             seats: Seats::default(),
@@ -116,11 +125,13 @@ impl Pool {
             patience: Patience::default(),
             reported: Reported::default(),
             miss_weight: MissWeight::default(),
-            homes: Homes::default(),
+            homes: Homes::keyed(secret),
             usual: UsualRequest::default(),
             usual_decode: UsualRequest::default(),
             rates: TokenRates::default(),
             caches: Caches::default(),
+            kinds: Kinds::default(),
+            secret,
             depths: Vec::new(),
             home: None,
             rate: TokenRate::default(),
@@ -133,10 +144,10 @@ impl Pool {
     ///
     /// Other block sizes make other hashes, so then the index starts anew.
     pub fn reconfigure(&mut self, config: Config) {
-        let keeps_index = config.block_bytes() == self.config.block_bytes()
+        let keeps_index = config.block_cut() == self.config.block_cut()
             && config.max_index_blocks() == self.config.max_index_blocks();
         if !keeps_index {
-            self.index = PrefixIndex::new(config.max_index_blocks());
+            self.index = PrefixIndex::keyed(config.max_index_blocks(), self.secret);
         }
         // A list beside clusters counts while nothing was found; what was found is put up again soon.
         let keeps_ranks = config.is_discovered()

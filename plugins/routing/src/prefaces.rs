@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use hashbrown::HashMap;
 
 use crate::Section;
+use crate::hash::KeyedState;
 
 /// Conversations remembered: some hundred are active in a gateway's worker at a time, and only those whose bodies name
 /// the model last need it.
@@ -46,12 +47,21 @@ impl Preface {
 /// Prefaces by the hash of the first block behind them; the oldest goes first.
 #[derive(Debug, Default)]
 pub struct Prefaces {
-    known: HashMap<u64, Preface>,
+    known: HashMap<u64, Preface, KeyedState>,
     order: VecDeque<u64>,
     blocks: usize,
 }
 
 impl Prefaces {
+    /// None yet; nobody can choose the places they will have who does not know `secret`.
+    #[must_use]
+    pub fn keyed(secret: u64) -> Self {
+        Self {
+            known: HashMap::with_hasher(KeyedState { secret }),
+            ..Self::default()
+        }
+    }
+
     /// Remembers a preface; one that is too long is not worth it.
     pub fn learn(&mut self, first_block: u64, preface: Preface) {
         let blocks = size(&preface);

@@ -111,10 +111,16 @@ impl PrefixIndex {
     /// An empty index of at most `max_blocks` (at least 1) blocks.
     #[must_use]
     pub fn new(max_blocks: usize) -> Self {
+        Self::keyed(max_blocks, 0)
+    }
+
+    /// The same; who does not know `secret` cannot choose blocks that go to one place of its tables.
+    #[must_use]
+    pub fn keyed(max_blocks: usize, secret: u64) -> Self {
         Self {
             clocks: Vec::new(),
-            slots: Slots::new(max_blocks),
-            told: Told::new(max_blocks / TOLD_SHARE),
+            slots: Slots::new(max_blocks, secret),
+            told: Told::new(max_blocks / TOLD_SHARE, secret),
         }
     }
 

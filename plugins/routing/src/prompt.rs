@@ -73,6 +73,11 @@ pub struct Prompt {
     pub anchor: u64,
     /// Hash of the model's name, 0 where none was read: tokens of a byte differ between models.
     pub model: u64,
+    /// Whether the request asks the rank to compute all of it, whatever is cached: its answer says nothing of caches.
+    pub bypasses_cache: bool,
+    /// The kind of the request: endpoint, model and the set of its fields as one hash. Of kinds that servers answer from their
+    /// caches misses are news; of others they are not.
+    pub kind: u64,
     /// How the reading ended.
     pub body_end: BodyEnd,
     /// Bytes of the body that this was read from, where it was cut; 0 where not.
@@ -109,6 +114,8 @@ impl Prompt {
             prompt_bytes: u64::from(before_bytes),
             anchor,
             model: 0,
+            bypasses_cache: false,
+            kind: 0,
             body_end,
             read_bytes: 0,
         }

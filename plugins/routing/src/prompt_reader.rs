@@ -9,8 +9,10 @@
 //! Any body is read to a defined end: what is not JSON, or not an object, is [`BodyEnd::Unreadable`]. A top-level field
 //! that comes twice counts the last time, as in the ranks' own parser.
 
+mod bypass;
 mod fields;
 mod key;
+mod kind;
 mod message;
 mod model_name;
 mod number;
@@ -29,6 +31,7 @@ pub struct PromptReader {
     reading: Reading,
     seen_bytes: u64,
     failed: bool,
+    seed: u64,
 }
 
 impl PromptReader {
@@ -41,6 +44,18 @@ impl PromptReader {
             reading: Reading::new(endpoint, block_bytes),
             seen_bytes: 0,
             failed: false,
+            seed: 0,
+        }
+    }
+
+    /// Hashes with `seed`, 0 for none, and tells kinds of requests apart by hashes that nobody can foresee who does not know
+    /// `secret`. To be called before the first byte.
+    #[must_use]
+    pub fn seeded(self, seed: u64, secret: u64) -> Self {
+        Self {
+            reading: self.reading.seeded(seed, secret),
+            seed,
+            ..self
         }
     }
 
@@ -125,7 +140,11 @@ impl PromptReader {
             return Prompt::unreadable();
         }
         self.reading.close_open_places();
-        let seed = self.endpoint.seed();
+        let seed = match self.seed {
+            0 => self.endpoint.seed(),
+            seed => chain(seed, self.endpoint.seed()),
+        };
+        let (bypasses_cache, kind) = (self.reading.bypasses_cache(), self.reading.kind());
         let is_late = self.reading.is_late();
         let (mut preface, mut main) = self.reading.into_parts();
         let starts = preface.starts(seed, &main);
@@ -153,6 +172,7 @@ impl PromptReader {
             body_end,
         );
         prompt.model = preface.model();
+        (prompt.bypasses_cache, prompt.kind) = (bypasses_cache, kind);
         if body_end == BodyEnd::Cut {
             prompt.read_bytes = self.seen_bytes;
         }

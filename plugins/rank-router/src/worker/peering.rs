@@ -19,7 +19,8 @@ pub(crate) const TICK: Duration = Duration::from_millis(4);
 /// How long workers may disagree on which ranks are out.
 const SPELLS_INTERVAL_MS: u64 = 1000;
 
-/// How long a new worker may assume the room that ranks report: 21 bytes a rank each time, and it learns by itself, too.
+/// How long a new worker may assume the room that ranks report, and know no kinds of requests: 21 bytes a rank and 25 a kind each
+/// time, and it learns by itself, too.
 const SHARES_INTERVAL_MS: u64 = 10_000;
 
 impl Worker {
@@ -58,7 +59,8 @@ impl Worker {
         }
     }
 
-    /// Says now and then how much room was found on ranks, for workers that have come since.
+    /// Says now and then how much room was found on ranks and which kinds of requests are answered from caches, for workers that
+    /// have come since.
     fn tell_shares(&mut self, now_ms: u64) {
         if now_ms.abs_diff(self.shares_told_ms) < SHARES_INTERVAL_MS {
             return;
@@ -67,6 +69,9 @@ impl Worker {
         for shared in self.pools.values() {
             for (key, share) in shared.pool.shares() {
                 self.peers.capacity(key, share);
+            }
+            for (key, kind) in shared.pool.delivering_kinds() {
+                self.peers.delivered(key, kind);
             }
         }
     }
@@ -251,6 +256,7 @@ impl Ears<'_> {
             | News::Prompt { key, .. }
             | News::TakenBack { key, .. }
             | News::Doubted { key }
+            | News::Delivered { key, .. }
             | News::Forgotten { key, .. }
             | News::Capacity { key, .. }
             | News::Failed { key, .. }
@@ -278,6 +284,7 @@ impl Ears<'_> {
                 ..
             } => pool.heard_taken_back(key.rank, aged_blocks, held, blocks),
             News::Doubted { .. } => pool.heard_doubt(key.rank, now_ms),
+            News::Delivered { kind, .. } => pool.heard_delivery(key.rank, kind),
             News::Forgotten { at_ms, .. } => pool.heard_forgotten(key.rank, at_ms, now_ms),
             News::Capacity { share, .. } => pool.heard_capacity(key.rank, share),
             News::Failed { code, span, .. } => {

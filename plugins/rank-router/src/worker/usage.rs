@@ -57,6 +57,9 @@ impl Worker {
         let Some(key) = shared.and_then(|shared| shared.pool.rank_key(rank)) else {
             return;
         };
+        if let Some(kind) = told.new_kind {
+            self.peers.delivered(key, kind);
+        }
         match told.change {
             Change::None => {}
             Change::Doubted => self.peers.doubted(key),

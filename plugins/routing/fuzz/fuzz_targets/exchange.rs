@@ -8,10 +8,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use libfuzzer_sys::fuzz_target;
-use routing::{Charge, Config, Endpoint, Exchanges, Insertion, Limits, Pool, Prompt, RawConfig};
+use routing::{BlockCut, Charge, Config, Endpoint, Exchanges, Insertion, Limits, Pool, Prompt, RawConfig};
 
 const READERS: u8 = 4;
 const BLOCK_BYTES: usize = 64;
+const CUT: BlockCut = BlockCut {
+    block_bytes: BLOCK_BYTES,
+    seed: 0,
+};
 const LIMITS: Limits = Limits {
     bytes: 200,
     idle_ms: 50,
@@ -127,7 +131,7 @@ impl Worker {
         self.next_picker += 1;
         assert_eq!(
             self.exchanges
-                .join(reader, picker, BLOCK_BYTES, LIMITS, self.now_ms),
+                .join(reader, picker, CUT, LIMITS, self.now_ms),
             is_open
         );
         if is_open {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::hash_bytes;
 
 fn stream(parts: &[&[u8]]) -> BlockStream {
     let mut stream = BlockStream::new(4);
@@ -17,6 +18,27 @@ fn blocks_do_not_depend_on_where_the_parts_were_cut() {
         assert_eq!(cut.blocks(), whole.blocks(), "cut at {at}");
         assert_eq!(cut.tail(), whole.tail());
     }
+}
+
+#[test]
+fn a_seed_changes_blocks_words_and_the_rest() {
+    let cut = |seed: u64, word: u64| {
+        let mut stream = BlockStream::new(4).seeded(seed);
+        stream.push(b"abcdef");
+        stream.fold(0, word);
+        (stream.blocks()[0].hash, stream.tail())
+    };
+    assert_eq!(cut(0, 9), {
+        let mut stream = stream(&[b"abcdef"]);
+        stream.fold(0, 9);
+        (stream.blocks()[0].hash, stream.tail())
+    });
+    let [(plain, plain_tail), (one, one_tail), (two, two_tail)] =
+        [0, 1, 2].map(|seed| cut(seed, 9));
+    assert!(plain != one && one != two && plain_tail != one_tail && one_tail != two_tail);
+    // What a word adds depends on the seed.
+    assert_ne!(one.wrapping_sub(cut(1, 8).0), 1);
+    assert_eq!(plain.wrapping_sub(cut(0, 8).0), 1);
 }
 
 #[test]

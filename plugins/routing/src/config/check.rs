@@ -9,12 +9,15 @@ use super::{
 use crate::refused_keys::{MAX_ADDED_KEYS, MAX_KEY_BYTES};
 use crate::{
     ConfigError, ConfigErrors, CostWeights, Glob, RankRange, RefusedKeys, default_refused_keys,
+    hash_bytes,
 };
 
 /// Globs that one pool may have: a cluster for each of its ports, in a few namespaces.
 const MAX_GLOBS: usize = 64;
 
 const KEYS_ACCEPTED: &str = "a list of up to 16 keys, 1 to 64 of a-z, A-Z, 0-9, -, _ and . each";
+/// Longer ones only make the configuration long: the seed has 64 bits.
+const MAX_SEED_BYTES: usize = 256;
 
 /// Collects mistakes while values are taken over.
 #[derive(Default)]
@@ -186,6 +189,16 @@ impl Check {
             );
         }
         RefusedKeys::new(allowed.to_vec(), added.to_vec())
+    }
+
+    /// The seed that a text gives; never written to the log. 0 without one.
+    pub(super) fn hash_seed(&mut self, text: Option<&str>) -> u64 {
+        let Some(text) = text else { return 0 };
+        if text.is_empty() || text.len() > MAX_SEED_BYTES {
+            let given = format!("{} bytes", text.len());
+            self.mistake("hashSeed", given, "a text of 1 to 256 bytes");
+        }
+        hash_bytes(text.as_bytes())
     }
 
     pub(super) fn finish(self, config: Config) -> Result<Config, ConfigErrors> {

@@ -121,6 +121,7 @@ fn limits() -> Value {
         "decideAfterBytes": whole(DECIDE_AFTER_BYTES, DECIDE_AFTER_BYTES_BOUNDS),
         "decideAfterIdleMs": whole(DECIDE_AFTER_IDLE_MS, DECIDE_AFTER_IDLE_MS_BOUNDS),
         "blockBytes": whole(BLOCK_BYTES, BLOCK_BYTES_BOUNDS),
+        "hashSeed": name(),
         "rankCapacityTokens": whole(RANK_CAPACITY_TOKENS, RANK_CAPACITY_TOKENS_BOUNDS),
         "missWeight": positive(),
         "prefillTokensPerSecond": with_default(positive(), json!(PREFILL_TOKENS_PER_SECOND)),

@@ -1,5 +1,5 @@
 use super::*;
-use crate::ConfigError;
+use crate::{ConfigError, hash_bytes};
 
 /// The mistakes in the picker's configuration with these fields, a rank among them.
 fn mistakes(fields: &str) -> Vec<ConfigError> {
@@ -51,10 +51,11 @@ fn every_field_is_taken_over() {
         r#"{"pool":"team-a_1","ranks":["[fd00::7]:8000"],"decideAfterBytes":2048,"decideAfterIdleMs":9,"blockBytes":128,
             "rankCapacityTokens":3200,"missWeight":2,"prefillTokensPerSecond":1000,"inFlightCostMs":0,
             "prefillLegCostMs":50,"localPrefillTokens":7,"shadow":true,"models":["m-*"],
-            "refuseKeys":["my.key"],"allowKeys":["bootstrap_host"]}"#,
+            "refuseKeys":["my.key"],"allowKeys":["bootstrap_host"],"hashSeed":"s"}"#,
     ))
     .unwrap();
     assert_eq!(config.local_prefill_tokens(), 7);
+    assert_eq!(config.block_cut().seed, hash_bytes(b"s"));
     let refused = |key| config.refused_keys().refuses(key);
     assert!(refused("my.key") && refused("bootstrap_port") && !refused("bootstrap_host"));
     assert!(config.has_models() && config.serves_model("m-1") && !config.serves_model("n"));
@@ -305,4 +306,31 @@ fn what_is_in_force_is_told_in_one_line() {
     let expected = "pool default: 8 ranks of 7812 blocks of 256 bytes, decides after 786432 bytes or 50 ms, miss weight learnt, \
                     20000 tokens/s, 0.01 s in flight";
     assert_eq!(config.to_string(), expected);
+}
+
+#[test]
+fn a_hash_seed_is_made_of_a_text_and_never_shown() {
+    let seeded = |text: &str| {
+        raw(&format!(
+            r#"{{"ranks":["10.0.0.7:8000"],"hashSeed":"{text}"}}"#
+        ))
+    };
+    let config = |text: &str| Config::try_from(seeded(text)).unwrap();
+    let none = Config::try_from(raw(r#"{"ranks":["10.0.0.7:8000"]}"#)).unwrap();
+    assert_eq!(none.block_cut().seed, 0);
+    assert_eq!(config("open sesame"), config("open sesame"));
+    assert_ne!(
+        config("open sesame").block_cut().seed,
+        config("open barley").block_cut().seed
+    );
+    assert_ne!(config("x").block_cut().seed, 0);
+    assert!(!config("open sesame").to_string().contains("sesame"));
+    for (text, given) in [(String::new(), "0 bytes"), ("s".repeat(257), "257 bytes")] {
+        let errors = Config::try_from(seeded(&text)).unwrap_err().to_string();
+        assert!(
+            errors.contains("hashSeed") && errors.contains(given),
+            "{errors}"
+        );
+    }
+    config(&"s".repeat(256));
 }

@@ -7,6 +7,10 @@ mod properties;
 
 const READER: u32 = 7;
 const PICKER: u32 = 8;
+const CUT: BlockCut = BlockCut {
+    block_bytes: 64,
+    seed: 0,
+};
 const LIMITS: Limits = Limits {
     bytes: 1000,
     idle_ms: 50,
@@ -16,7 +20,7 @@ const BODY: &[u8] = br#"{"prompt":"once upon a time"}"#;
 fn held() -> Exchanges {
     let mut exchanges = Exchanges::default();
     exchanges.open(READER, Endpoint::Completions);
-    assert!(exchanges.join(READER, PICKER, 64, LIMITS, 0));
+    assert!(exchanges.join(READER, PICKER, CUT, LIMITS, 0));
     exchanges
 }
 
@@ -117,7 +121,7 @@ fn a_request_that_went_away_is_not_decided() {
     assert!(!exchanges.join(
         READER,
         PICKER,
-        64,
+        CUT,
         Limits {
             bytes: 1,
             idle_ms: 1
@@ -132,7 +136,7 @@ fn a_second_picker_does_not_hold() {
     assert!(!exchanges.join(
         READER,
         9,
-        64,
+        CUT,
         Limits {
             bytes: 1,
             idle_ms: 1
@@ -156,7 +160,7 @@ fn nothing_is_due_before_a_picker_holds() {
 #[test]
 fn without_a_reader_there_is_nothing_to_wait_for() {
     let mut exchanges = Exchanges::default();
-    assert!(!exchanges.join(READER, PICKER, 64, LIMITS, 0));
+    assert!(!exchanges.join(READER, PICKER, CUT, LIMITS, 0));
     assert!(!exchanges.close(READER));
     assert!(!exchanges.end_body(READER));
     exchanges.expire(u64::MAX);
@@ -244,7 +248,7 @@ fn a_number_that_is_used_again_is_a_new_request() {
     exchanges.feed(READER, BODY, 1);
     exchanges.close(READER);
     exchanges.open(READER, Endpoint::Completions);
-    assert!(exchanges.join(READER, 9, 64, LIMITS, 2));
+    assert!(exchanges.join(READER, 9, CUT, LIMITS, 2));
     assert_eq!(due(&mut exchanges), []);
     assert!(exchanges.feed(READER, BODY, 3));
     assert_eq!(due(&mut exchanges), [(9, Due::BodyEnd, BodyEnd::Whole)]);
@@ -255,7 +259,7 @@ fn requests_are_decided_in_the_order_in_which_they_became_due() {
     let mut exchanges = Exchanges::default();
     for reader in 0..20 {
         exchanges.open(reader, Endpoint::Completions);
-        assert!(exchanges.join(reader, reader + 100, 64, LIMITS, 0));
+        assert!(exchanges.join(reader, reader + 100, CUT, LIMITS, 0));
     }
     exchanges.end_body(13);
     exchanges.end_body(5);
@@ -277,7 +281,7 @@ fn requests_are_decided_in_the_order_in_which_they_became_due() {
 fn a_cut_prompt_weighs_what_came_of_it() {
     let mut exchanges = Exchanges::default();
     exchanges.open(READER, Endpoint::Completions);
-    assert!(exchanges.join(READER, PICKER, 64, LIMITS, 0));
+    assert!(exchanges.join(READER, PICKER, CUT, LIMITS, 0));
     exchanges.feed(READER, &[b"{\"prompt\":\"", &[b'a'; 1189][..]].concat(), 1);
     let decidable = exchanges.take_due().pop().unwrap();
     assert_eq!(
@@ -295,7 +299,7 @@ fn a_body_whose_json_is_whole_has_not_ended_until_its_end_comes() {
     let mut exchanges = Exchanges::default();
     for (reader, ends) in [(READER, false), (READER + 1, true)] {
         exchanges.open(reader, Endpoint::Completions);
-        assert!(exchanges.join(reader, PICKER, 64, LIMITS, 0));
+        assert!(exchanges.join(reader, PICKER, CUT, LIMITS, 0));
         exchanges.feed(reader, br#"{"prompt":"a"}"#, 1);
         if ends {
             exchanges.end_body(reader);

@@ -100,6 +100,13 @@ pub enum News<'a> {
         /// The rank.
         key: RankKey,
     },
+    /// Requests of a kind are answered from caches: this rank delivered what it was expected to hold.
+    Delivered {
+        /// The rank.
+        key: RankKey,
+        /// The kind of the request.
+        kind: u64,
+    },
     /// A rank has lost all that it held.
     Forgotten {
         /// The rank.
@@ -171,6 +178,7 @@ const FORGOTTEN: u8 = 9;
 const CAPACITY: u8 = 10;
 const DOUBTED: u8 = 11;
 const TAKEN_BACK: u8 = 12;
+const DELIVERED: u8 = 13;
 
 impl<'a> SentBlocks<'a> {
     /// The blocks, first to last.
@@ -261,6 +269,12 @@ pub(crate) fn write_doubted(bytes: &mut Vec<u8>, key: RankKey) {
     write_head(bytes, DOUBTED, key);
 }
 
+/// Writes that a rank delivered what a request of this kind was expected to find.
+pub(crate) fn write_delivered(bytes: &mut Vec<u8>, key: RankKey, kind: u64) {
+    write_head(bytes, DELIVERED, key);
+    bytes.extend_from_slice(&kind.to_le_bytes());
+}
+
 /// Writes that a rank has lost all that it held.
 pub(crate) fn write_forgotten(bytes: &mut Vec<u8>, key: RankKey, at_ms: u64) {
     write_head(bytes, FORGOTTEN, key);
@@ -336,6 +350,10 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
             blocks: SentBlocks::read(wire)?,
         },
         DOUBTED => News::Doubted { key: key(wire)? },
+        DELIVERED => News::Delivered {
+            key: key(wire)?,
+            kind: wire.u64()?,
+        },
         FORGOTTEN => News::Forgotten {
             key: key(wire)?,
             at_ms: wire.u64()?,
@@ -424,6 +442,7 @@ mod tests {
         };
         write_taken_back(&mut bytes, KEY, 6, 1, &blocks);
         write_doubted(&mut bytes, KEY);
+        write_delivered(&mut bytes, KEY, 77);
         write_forgotten(&mut bytes, KEY, 900);
         write_capacity(&mut bytes, KEY, 896);
         write_failed(&mut bytes, KEY, 2, span);
@@ -475,6 +494,7 @@ mod tests {
                     blocks.iter().count()
                 ),
                 News::Doubted { key } => format!("{} doubted", key.rank),
+                News::Delivered { key, kind } => format!("{} delivered {kind}", key.rank),
                 News::Forgotten { key, at_ms } => format!("{} forgotten {at_ms}", key.rank),
                 News::Capacity { key, share } => format!("{} has {share}", key.rank),
                 News::Failed { code, span, .. } => {
@@ -490,13 +510,14 @@ mod tests {
             .collect()
     }
 
-    const ALL: [&str; 11] = [
+    const ALL: [&str; 12] = [
         "told 5000000",
         "1 2 1 3",
         "3 4 700 9000 5 2",
         "4 at 900 from 6 [(11, 0), (12, 1)]",
         "4 took 6 back behind 1 of 2",
         "4 doubted",
+        "4 delivered 77",
         "4 forgotten 900",
         "4 has 896",
         "failed 2 1000 1030",

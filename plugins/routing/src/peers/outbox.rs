@@ -122,6 +122,11 @@ impl Outbox {
         self.append(|bytes| news::write_doubted(bytes, key));
     }
 
+    /// A rank delivered what a request of this kind was expected to find.
+    pub(crate) fn delivered(&mut self, key: RankKey, kind: u64) {
+        self.append(|bytes| news::write_delivered(bytes, key, kind));
+    }
+
     /// A rank has lost what it was sent before `at_ms`.
     pub(crate) fn forgotten(&mut self, key: RankKey, at_ms: u64) {
         self.append(|bytes| news::write_forgotten(bytes, key, at_ms));

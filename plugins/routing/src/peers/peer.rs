@@ -215,9 +215,15 @@ impl Peer {
 
 /// Whether something is only true until the next of its kind.
 fn ages(news: &News<'_>) -> bool {
-    use News::{Capacity, Doubted, Forgotten, Load, Told, Totals};
+    use News::{Capacity, Delivered, Doubted, Forgotten, Load, Told, Totals};
     matches!(
         news,
-        Load { .. } | Totals(_) | Told { .. } | Doubted { .. } | Forgotten { .. } | Capacity { .. }
+        Load { .. }
+            | Totals(_)
+            | Told { .. }
+            | Doubted { .. }
+            | Delivered { .. }
+            | Forgotten { .. }
+            | Capacity { .. }
     )
 }

@@ -128,6 +128,7 @@ impl Vm {
                 News::Told { .. }
                 | News::TakenBack { .. }
                 | News::Doubted { .. }
+                | News::Delivered { .. }
                 | News::Forgotten { .. }
                 | News::Capacity { .. }
                 | News::Failed { .. }

@@ -29,8 +29,16 @@ impl Pool {
     }
 
     pub(super) fn matched_tokens(&self, prompt: Option<&Prompt>, rank: RankId) -> u64 {
-        let depth = self.depth(rank);
-        prompt.map_or(0, |prompt| self.rate.whole_tokens(prompt.bytes_in(depth)))
+        let bytes = prompt.map_or(0, |prompt| self.matched_bytes(prompt, rank));
+        self.rate.whole_tokens(bytes)
+    }
+
+    /// Bytes of the prompt at hand that a rank need not compute: what it holds, unless the request asks it to compute all.
+    pub(super) fn matched_bytes(&self, prompt: &Prompt, rank: RankId) -> u64 {
+        if prompt.bypasses_cache {
+            return 0;
+        }
+        prompt.bytes_in(self.depth(rank))
     }
 
     /// Tokens of the prompt at hand, at most what the rank can hold: a longer one it refuses, and nothing that a client announces

@@ -47,7 +47,8 @@ impl Pool {
     pub(super) fn uncached_tokens(&self, prompt: Option<&Prompt>, rank: RankId) -> u64 {
         let matched = self.matched_tokens(prompt, rank);
         let unknown = self.prompt_tokens(prompt, rank).saturating_sub(matched);
-        if self.home == Some(rank) {
+        let computes_all = prompt.is_some_and(|prompt| prompt.bypasses_cache);
+        if self.home == Some(rank) && !computes_all {
             self.homes.uncached(unknown)
         } else {
             unknown

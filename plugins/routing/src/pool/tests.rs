@@ -316,6 +316,43 @@ fn other_blocks_start_the_index_anew_and_keep_the_load() {
 }
 
 #[test]
+fn another_hash_seed_starts_the_index_anew_and_the_same_one_does_not() {
+    let seeded = |text: &str| {
+        Config::try_from(RawConfig {
+            ranks: Some(vec!["10.0.0.1:8000".to_string()]),
+            block_bytes: Some(64),
+            hash_seed: Some(text.to_string()),
+            ..RawConfig::default()
+        })
+        .unwrap()
+    };
+    let mut pool = Pool::keyed(seeded("one"), 5);
+    let alice = prompt("alice", 40);
+    let mut matched = |text: &str| {
+        pool.reconfigure(seeded(text));
+        let pick = pool.pick(Some(&alice), 0, 0).unwrap();
+        pool.end(pick.charge);
+        pick.matched_tokens
+    };
+    assert_eq!(
+        ["one", "one", "two", "two"].map(&mut matched),
+        [0, 640, 0, 640]
+    );
+}
+
+#[test]
+fn pools_with_different_secrets_pick_the_same() {
+    for name in ["alice", "bob", "carol", "dave", "erin", "frank"] {
+        let prompt = prompt(name, 40);
+        let picked = [0, 1, 99].map(|secret| {
+            let mut pool = Pool::keyed(config(&TWO_PODS), secret);
+            pool.pick(Some(&prompt), secret, 0).unwrap().ranks
+        });
+        assert!(picked.iter().all(|ranks| *ranks == picked[0]), "{name}");
+    }
+}
+
+#[test]
 fn equal_pools_that_share_nothing_agree() {
     let reversed = [
         "10.0.0.2:8001",

@@ -14,7 +14,7 @@ impl Pool {
     /// What the cache of the rank that prefills the prompt at hand is expected to deliver of it; `ages` are those of its
     /// leading blocks there. To be called before the prompt is counted there.
     pub(super) fn expected(&self, prompt: &Prompt, rank: RankId, ages: &[u32]) -> Expected {
-        let matched_bytes = prompt.bytes_in(self.depth(rank));
+        let matched_bytes = self.matched_bytes(prompt, rank);
         let queued_tokens = self.loads.total(rank).queued_tokens;
         let ends = prompt.blocks.iter().map(|block| u64::from(block.end_bytes));
         Expected {
@@ -49,6 +49,7 @@ impl Pool {
             delivered_tokens: usage.cached_tokens,
             error_percent: error_percent(expected, usage),
             change: Change::None,
+            new_kind: None,
             sent: Sent::default(),
         };
         if prompt.body_end != BodyEnd::Whole {
@@ -56,10 +57,14 @@ impl Pool {
         }
         self.rates
             .learn(prompt.model, prompt.prompt_bytes, usage.prompt_tokens);
-        if let Some(cached) = usage.cached_tokens.filter(|_| expected.is_home) {
+        let speaks_for_home = expected.is_home && !prompt.bypasses_cache;
+        if let Some(cached) = usage.cached_tokens.filter(|_| speaks_for_home) {
             self.note_found(expected.matched_tokens, cached, usage.prompt_tokens);
         }
+        let was_known = self.kinds.knows(prompt.kind);
         told.change = self.judge(expected, prompt, usage);
+        let is_new = !was_known && self.kinds.knows(prompt.kind);
+        told.new_kind = is_new.then_some(prompt.kind);
         if told.change == Change::Forgotten {
             self.forget(expected.rank, picked_ms, now_ms);
         }
@@ -72,17 +77,22 @@ impl Pool {
     }
 
     fn judge(&mut self, expected: &Expected, prompt: &Prompt, usage: &Usage) -> Change {
+        if prompt.bypasses_cache {
+            return Change::None;
+        }
         let Some(delivery) = self.delivery(expected, prompt, usage) else {
             return Change::None;
         };
         let unit_bytes = self.unit_bytes();
         let is_reported = self.reported.capacity_tokens(expected.rank).is_some();
-        let is_same_life = expected.life == self.index.life(expected.rank);
+        if expected.life != self.index.life(expected.rank) {
+            return Change::None;
+        }
+        let evidence = expected.evidence(delivery, unit_bytes);
+        let by = (expected.rank, expected.life);
+        let believed = self.kinds.judge(prompt.kind, by, evidence);
         let belief = self.caches.get_mut(expected.rank);
-        let belief = belief.filter(|_| is_same_life);
-        belief.map_or(Change::None, |belief| {
-            belief.learn(expected.evidence(delivery, unit_bytes), is_reported)
-        })
+        belief.map_or(Change::None, |belief| belief.learn(believed, is_reported))
     }
 
     /// What was delivered beside what was expected, in bytes by this prompt's own tokens a byte.
@@ -137,6 +147,13 @@ impl Pool {
         }
     }
 
+    /// Another worker found that a kind of request is answered from caches, as from that of this rank.
+    pub fn heard_delivery(&mut self, rank: u64, kind: u64) {
+        if let Some(rank) = self.seats.rank_of(rank) {
+            self.kinds.hear(kind, (rank, self.index.life(rank)));
+        }
+    }
+
     /// Another worker found, by a request picked at `at_ms`, that a rank has lost everything.
     pub fn heard_forgotten(&mut self, rank: u64, at_ms: u64, now_ms: u64) {
         let Some(rank) = self.seats.rank_of(rank) else {
@@ -159,6 +176,16 @@ impl Pool {
             belief.set_share(share, is_reported);
         }
         self.set_capacity(rank);
+    }
+
+    /// The kinds of requests that are answered from caches, each with a rank that did so, for workers that were not there. Cost:
+    /// one pass over at most 128 kinds.
+    #[must_use]
+    pub fn delivering_kinds(&self) -> Vec<(RankKey, u64)> {
+        let kinds = self.kinds.believable();
+        kinds
+            .filter_map(|(kind, rank)| Some((self.rank_key(rank)?, kind)))
+            .collect()
     }
 
     /// The room found on ranks where it is not what they say, for workers that were not there. Cost: one pass over the

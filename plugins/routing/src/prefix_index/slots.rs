@@ -9,6 +9,7 @@ use hashbrown::HashTable;
 use smallvec::SmallVec;
 
 use super::{Holder, RankClock, is_remembered, youth};
+use crate::hash::keyed;
 
 /// Slots looked at for each block that comes in: more than one, so that sweeping overtakes insertion.
 const SWEPT_SLOTS: usize = 3;
@@ -67,6 +68,8 @@ impl Arena {
 
 #[derive(Debug)]
 pub(super) struct Slots {
+    /// What no client knows: it decides on the place of a block in the tables.
+    secret: u64,
     tables: Vec<HashTable<u32>>,
     arena: Arena,
     /// The first free slot, counted from 1; 0 for none.
@@ -77,11 +80,12 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub(super) fn new(max_blocks: usize) -> Self {
+    pub(super) fn new(max_blocks: usize, secret: u64) -> Self {
         let max_blocks = max_blocks.max(1);
         let mut tables = Vec::new();
         tables.resize_with(max_blocks.div_ceil(TABLE_BLOCKS), HashTable::new);
         Self {
+            secret,
             tables,
             arena: Arena::default(),
             free: 0,
@@ -93,6 +97,12 @@ impl Slots {
 
     pub(super) fn len(&self) -> usize {
         self.blocks
+    }
+
+    /// Blocks in the fullest of the tables.
+    #[cfg(test)]
+    pub(super) fn fullest_table(&self) -> usize {
+        self.tables.iter().map(HashTable::len).max().unwrap_or(0)
     }
 
     pub(super) fn holders(&self, hash: u64) -> &[Holder] {
@@ -182,13 +192,14 @@ impl Slots {
                 .get(index(*place))
                 .is_some_and(|slot| slot.hash == hash && !slot.holders.is_empty())
         };
-        let table = self.tables.get(self.table(hash))?;
-        table.find(hash, is_it).map(|place| index(*place))
+        let placed = keyed(self.secret, hash);
+        let table = self.tables.get(self.table(placed))?;
+        table.find(placed, is_it).map(|place| index(*place))
     }
 
-    /// Which table a block is in: by other bits than those that hashbrown takes.
-    fn table(&self, hash: u64) -> usize {
-        let bits = usize::try_from((hash >> 32) & 0xFF_FFFF).unwrap_or(0);
+    /// Which table a block is in, by its keyed hash: by other bits than those that hashbrown takes.
+    fn table(&self, placed: u64) -> usize {
+        let bits = usize::try_from((placed >> 32) & 0xFF_FFFF).unwrap_or(0);
         bits.checked_rem(self.tables.len()).unwrap_or(0)
     }
 
@@ -200,10 +211,12 @@ impl Slots {
         if let Some(slot) = self.arena.get_mut(place) {
             slot.hash = hash;
         }
-        let (table, arena) = (self.table(hash), &self.arena);
-        let rehash = |place: &u32| arena.get(index(*place)).map_or(0, |slot| slot.hash);
+        let placed = keyed(self.secret, hash);
+        let (table, arena, secret) = (self.table(placed), &self.arena, self.secret);
+        let hash_at = |place: &u32| arena.get(index(*place)).map_or(0, |slot| slot.hash);
+        let rehash = |place: &u32| keyed(secret, hash_at(place));
         if let Some(table) = self.tables.get_mut(table) {
-            table.insert_unique(hash, u32::try_from(place).unwrap_or(u32::MAX), rehash);
+            table.insert_unique(placed, u32::try_from(place).unwrap_or(u32::MAX), rehash);
             self.blocks = self.blocks.saturating_add(1);
         }
         place
@@ -223,11 +236,12 @@ impl Slots {
         let Some(hash) = self.arena.get(place).map(|slot| slot.hash) else {
             return;
         };
-        let table = self.table(hash);
+        let placed = keyed(self.secret, hash);
+        let table = self.table(placed);
         let Some(table) = self.tables.get_mut(table) else {
             return;
         };
-        if let Ok(entry) = table.find_entry(hash, |entry| index(*entry) == place) {
+        if let Ok(entry) = table.find_entry(placed, |entry| index(*entry) == place) {
             entry.remove();
             self.blocks = self.blocks.saturating_sub(1);
             let next = std::mem::replace(&mut self.free, as_u64(place).saturating_add(1));

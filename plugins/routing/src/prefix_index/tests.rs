@@ -575,3 +575,29 @@ fn of_a_rank_that_was_forgotten_no_age_is_known() {
     index.forget(A);
     assert!(index.insert(A, &sent(&[1, 2])).ages.is_empty());
 }
+
+#[test]
+fn blocks_made_to_go_to_one_place_are_spread() {
+    // All in the first of the index's 304 tables and all at its first place, were hashes taken as they are.
+    let blocks: Vec<u64> = (0..40_000u64).map(|number| (304 * number) << 32).collect();
+    for secret in [1, 2, 0x5EC2_E75E_C2E7] {
+        let mut index = PrefixIndex::keyed(1_000_000, secret);
+        index.set_capacity(A, 1_000_000);
+        for prompt in blocks.chunks(1000) {
+            insert(&mut index, A, prompt);
+        }
+        assert_eq!(index.len(), 40_000);
+        let fullest = index.slots.fullest_table();
+        assert!(fullest < 2 * 40_000 / 304, "{fullest} blocks in one table");
+    }
+}
+
+#[test]
+fn an_index_matches_the_same_whatever_its_secret() {
+    for secret in [0, 1, u64::MAX] {
+        let mut index = PrefixIndex::keyed(1000, secret);
+        index.set_capacity(A, 1000);
+        insert(&mut index, A, &[11, 12, 13]);
+        assert_eq!(depths(&mut index, &[11, 12, 14]), [2]);
+    }
+}

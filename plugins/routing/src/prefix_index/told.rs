@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::Holder;
 use crate::SentBlock;
+use crate::hash::KeyedState;
 
 /// Blocks of one prompt, and who was sent them.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub(super) struct ToldPrompt {
 /// Told prompts by their first block; the oldest go when there are too many blocks of them.
 #[derive(Debug, Default)]
 pub(super) struct Told {
-    by_first: HashMap<u64, SmallVec<[ToldPrompt; 1]>>,
+    by_first: HashMap<u64, SmallVec<[ToldPrompt; 1]>, KeyedState>,
     /// First blocks in the order in which they came, those taken meanwhile included.
     order: VecDeque<u64>,
     blocks: usize,
@@ -31,8 +32,9 @@ pub(super) struct Told {
 }
 
 impl Told {
-    pub(super) fn new(max_blocks: usize) -> Self {
+    pub(super) fn new(max_blocks: usize, secret: u64) -> Self {
         Self {
+            by_first: HashMap::with_hasher(KeyedState { secret }),
             max_blocks,
             ..Self::default()
         }
@@ -100,7 +102,7 @@ mod tests {
 
     #[test]
     fn prompts_are_taken_once_by_their_first_block() {
-        let mut told = Told::new(100);
+        let mut told = Told::new(100, 3);
         told.keep(prompt(1, 10, 5));
         told.keep(prompt(2, 10, 3));
         assert!(told.take(11).is_empty());
@@ -112,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_oldest_go_when_there_are_too_many_blocks() {
-        let mut told = Told::new(100);
+        let mut told = Told::new(100, 3);
         (0..50).for_each(|number| told.keep(prompt(1, number * 1000, 10)));
         assert!((told.take(39_000).is_empty(), told.take(40_000).len()) == (true, 1));
         assert_eq!(told.blocks, 90);
@@ -120,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_leaves_no_trace_that_grows() {
-        let mut told = Told::new(100);
+        let mut told = Told::new(100, 3);
         for number in 0..10_000 {
             told.keep(prompt(1, number, 1));
             assert_eq!(told.take(number).len(), 1);
@@ -130,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_prompt_that_one_rank_never_got_stays_with_the_others() {
-        let mut told = Told::new(100);
+        let mut told = Told::new(100, 3);
         told.keep(prompt(1, 10, 5));
         told.keep(prompt(2, 10, 5));
         told.cut(1, 10, 10);
@@ -140,7 +142,7 @@ mod tests {
 
     #[test]
     fn prompts_that_part_before_a_block_keep_theirs_when_it_is_cut() {
-        let mut told = Told::new(100);
+        let mut told = Told::new(100, 0);
         told.keep(prompt(1, 10, 5));
         told.keep(prompt(1, 10, 2));
         told.cut(1, 10, 13);

@@ -4,6 +4,7 @@
 
 use crate::{Endpoint, FRONT_FIELDS};
 
+use super::bypass::BypassField;
 use super::place::{Kind, Target};
 
 /// Sections of a prompt.
@@ -45,8 +46,19 @@ pub(super) fn target(endpoint: Endpoint, key: &[u8]) -> Target {
     if key == b"stream" {
         return Target::Streamed;
     }
+    if let Some(field) = BypassField::of(endpoint, key) {
+        return Target::Bypass(field);
+    }
+    if (endpoint, key) == (Endpoint::Generate, &b"sampling_params"[..]) {
+        return Target::Sampling;
+    }
     let front = FRONT.iter().position(|field| *field == key);
     front.map_or(Target::Skip, Target::Front)
+}
+
+/// Where a value of the sampling parameters goes.
+pub(super) fn sampling_target(key: &[u8]) -> Target {
+    BypassField::of_sampling(key).map_or(Target::Skip, Target::Bypass)
 }
 
 fn section(endpoint: Endpoint, key: &[u8]) -> Option<(usize, Kind)> {

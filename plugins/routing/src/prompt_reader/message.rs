@@ -7,8 +7,7 @@ use crate::json::Event;
 use crate::{chain, hash_bytes};
 
 /// The other fields of a part that is nothing but text, hashed: constants that cost more than a short message to make.
-pub(super) static PLAIN_PARTS: LazyLock<[u64; 3]> =
-    LazyLock::new(|| ["text", "input_text", "output_text"].map(plain_part));
+static PLAIN_PARTS: LazyLock<[u64; 3]> = LazyLock::new(|| seeded_plain_parts(0));
 
 /// The message that is open.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +27,8 @@ pub(super) struct Part {
 }
 
 /// Hash of a string value.
-pub(super) fn string_hash(text: &str) -> u64 {
-    let mut value = ValueHash::default();
+pub(super) fn string_hash(text: &str, seed: u64) -> u64 {
+    let mut value = ValueHash::seeded(seed);
     canonical::write(Event::String(text.as_bytes()), &mut |bytes| {
         value.push(bytes)
     });
@@ -37,7 +36,16 @@ pub(super) fn string_hash(text: &str) -> u64 {
     value.take().0
 }
 
-/// The hash of all fields but `text` of `{"type":<kind>,"text":...}`.
-fn plain_part(kind: &str) -> u64 {
-    chain(hash_bytes(b"type"), string_hash(kind))
+/// The same under a seed.
+pub(super) fn plain_parts(seed: u64) -> [u64; 3] {
+    match seed {
+        0 => *PLAIN_PARTS,
+        seed => seeded_plain_parts(seed),
+    }
+}
+
+/// The hashes of all fields but `text` of `{"type":<kind>,"text":...}`.
+fn seeded_plain_parts(seed: u64) -> [u64; 3] {
+    ["text", "input_text", "output_text"]
+        .map(|kind| chain(hash_bytes(b"type"), string_hash(kind, seed)))
 }

@@ -1,5 +1,7 @@
 //! Where in a body the reader is, and where values go.
 
+use super::bypass::BypassField;
+
 /// Top, a list, a message, its parts, a part, parts inside it (results of tools), a part of those.
 pub(super) const MAX_PLACES: usize = 7;
 
@@ -13,6 +15,8 @@ pub(super) enum Place {
     Message,
     Parts,
     Part,
+    /// The sampling parameters of `/inference/v1/generate`.
+    Sampling,
 }
 
 /// What a section's value may be, beside any JSON.
@@ -34,6 +38,10 @@ pub(super) enum Target {
     Skip,
     /// Whether the answer is to be streamed.
     Streamed,
+    /// What may ask for all of the prompt to be computed.
+    Bypass(BypassField),
+    /// An object of fields that may.
+    Sampling,
     /// One of the fields of the front, by its number.
     Front(usize),
     /// A section of the prompt, by its number.

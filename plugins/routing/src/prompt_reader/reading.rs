@@ -1,8 +1,10 @@
 //! What the events of a body have come to.
 
+use super::bypass::Bypass;
 use super::fields::{self, MAIN, SECTIONS};
 use super::key::Key;
-use super::message::{Message, PLAIN_PARTS, Part, string_hash};
+use super::kind::Keys;
+use super::message::{Message, Part, plain_parts, string_hash};
 use super::model_name::ModelName;
 use super::number::Number;
 use super::own_preface::OwnPreface;
@@ -12,6 +14,7 @@ use crate::json::Event;
 use crate::{BlockStream, Endpoint, FRONT_FIELDS, Preface, Section, chain};
 
 mod closing;
+mod noting;
 
 /// Ends a message in the stream of blocks: a byte that JSON text cannot hold unescaped.
 const MESSAGE_END: &[u8] = b"\x1e";
@@ -44,6 +47,8 @@ pub(super) struct Reading {
     /// The section that values go to.
     section: usize,
     block_bytes: usize,
+    seed: u64,
+    plain_parts: [u64; 3],
     message: Message,
     parts: Vec<Part>,
     is_late: bool,
@@ -51,6 +56,8 @@ pub(super) struct Reading {
     certain_sections: usize,
     /// The first letter of the last `stream` field: `t` for an answer that is streamed.
     streamed: Option<u8>,
+    bypass: Bypass,
+    keys: Keys,
     pub(super) is_no_object: bool,
 }
 
@@ -68,12 +75,27 @@ impl Reading {
             sections: [None, None, None],
             section: MAIN,
             block_bytes,
+            seed: 0,
+            plain_parts: plain_parts(0),
             message: Message::default(),
             parts: Vec::new(),
             is_late: false,
             certain_sections: SECTIONS,
             streamed: None,
+            bypass: Bypass::default(),
+            keys: Keys::default(),
             is_no_object: false,
+        }
+    }
+
+    /// Hashes under a seed, and kinds under a secret.
+    pub(super) fn seeded(self, seed: u64, secret: u64) -> Self {
+        Self {
+            seed,
+            plain_parts: plain_parts(seed),
+            value: ValueHash::seeded(seed),
+            keys: Keys::under(secret),
+            ..self
         }
     }
 
@@ -85,23 +107,11 @@ impl Reading {
             (None, Some(_), Event::Key(part)) => self.key.push(part),
             (None, Some(_), Event::KeyEnd) => self.key.end(),
             (None, Some(place), Event::ObjectEnd | Event::ArrayEnd) => self.leave(place),
-            (None, Some(place), event) => self.begin(self.target(place), event),
+            (None, Some(place), event) => {
+                self.note_key(place);
+                self.begin(self.target(place), event);
+            }
         }
-    }
-
-    /// Whether something came behind the start of what it is printed before.
-    pub(super) fn is_late(&self) -> bool {
-        self.is_late
-    }
-
-    /// Whether the answer is to be streamed, as far as the body was read.
-    pub(super) fn is_streamed(&self) -> bool {
-        self.streamed == Some(b't')
-    }
-
-    /// The model's name, if a header can have it as its value.
-    pub(super) fn model_name(&self) -> Option<&str> {
-        self.model_name.get()
     }
 
     /// The preface and the main section.
@@ -135,6 +145,7 @@ impl Reading {
             Place::Message => fields::message_target(key, self.key.hash()),
             Place::Parts => Target::Part,
             Place::Part => fields::part_target(key, self.key.hash()),
+            Place::Sampling => fields::sampling_target(key),
         }
     }
 
@@ -156,12 +167,13 @@ impl Reading {
                 self.places.push(Place::Part);
                 self.parts.push(Part::default());
             }
+            (Target::Sampling, Event::ObjectStart) => {
+                self.bypass = Bypass::default();
+                self.places.push(Place::Sampling);
+            }
             _ => {
                 self.note_late(target);
-                if target == Target::Front(fields::MODEL) {
-                    self.model_name.begin();
-                }
-                self.streamed = self.streamed.filter(|_| target != Target::Streamed);
+                self.forget_earlier(target);
                 self.go_on(target, 0, event);
             }
         }
@@ -177,7 +189,7 @@ impl Reading {
             return self.go_on(Target::Skip, 0, event);
         }
         if let Some(slot) = self.sections.get_mut(section) {
-            *slot = Some(BlockStream::new(self.block_bytes));
+            *slot = Some(BlockStream::new(self.block_bytes).seeded(self.seed));
         }
         match (kind, event) {
             (Kind::Items, Event::ArrayStart) => self.places.push(Place::Items),
@@ -202,19 +214,6 @@ impl Reading {
     fn begin_lone(&mut self, section: usize, kind: Kind, role: &'static str, event: Event<'_>) {
         self.open_message(Some(role));
         self.go_on(Target::Section(section, kind), 0, event);
-    }
-
-    fn note_late(&mut self, target: Target) {
-        let printed_before = match target {
-            Target::Front(_) => 0,
-            Target::Section(section, _) => section.saturating_add(1),
-            _ => return,
-        };
-        self.is_late |= self
-            .sections
-            .iter()
-            .skip(printed_before)
-            .any(Option::is_some);
     }
 
     /// Deeper lists are taken as values.
@@ -248,7 +247,8 @@ impl Reading {
             (Target::Streamed, Event::Scalar(part)) if depth == 0 => {
                 self.streamed = self.streamed.or(part.first().copied());
             }
-            (Target::Skip | Target::Streamed, _)
+            (Target::Bypass(field), event) => self.deliver_bypass(field, depth, event),
+            (Target::Skip | Target::Streamed | Target::Sampling, _)
             | (Target::Content, Event::Scalar(_) | Event::ScalarEnd) => {}
             (Target::Item, Event::Scalar(part)) if depth == 0 => self.number.push(part),
             (Target::Item, Event::ScalarEnd) if depth == 0 => self.end_number(),
@@ -330,7 +330,7 @@ impl Reading {
         self.message = Message {
             number: self.message.number.wrapping_add(1),
             first_block: self.stream().position(),
-            role: role.map(string_hash),
+            role: role.map(|role| string_hash(role, self.seed)),
             ..Message::default()
         };
     }
@@ -355,7 +355,7 @@ impl Reading {
     /// A part that is nothing but text is the same prompt as that text alone.
     fn end_part(&mut self) {
         let part = self.parts.pop().unwrap_or_default();
-        if !PLAIN_PARTS.contains(&part.others) {
+        if !self.plain_parts.contains(&part.others) {
             self.stream().weigh(part.weight_bytes);
             self.mark(PART_END);
             self.mark(&part.others.to_le_bytes());
@@ -363,6 +363,7 @@ impl Reading {
     }
 
     fn end_item(&mut self) {
+        self.keys.note_item();
         let stream = self.stream();
         let word = chain(ITEM_END, stream.prompt_bytes());
         stream.fold(stream.position(), word);
@@ -379,7 +380,7 @@ impl Reading {
     }
 
     fn stream(&mut self) -> &mut BlockStream {
-        let block_bytes = self.block_bytes;
+        let (block_bytes, seed) = (self.block_bytes, self.seed);
         let section = self.section.min(MAIN);
         let [tools, lead, main] = &mut self.sections;
         let slot = match section {
@@ -387,6 +388,6 @@ impl Reading {
             1 => lead,
             _ => main,
         };
-        slot.get_or_insert_with(|| BlockStream::new(block_bytes))
+        slot.get_or_insert_with(|| BlockStream::new(block_bytes).seeded(seed))
     }
 }

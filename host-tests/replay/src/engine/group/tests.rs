@@ -214,11 +214,11 @@ fn by_the_other_engine(profile: &Profile, requests: &[(f64, u64, u64)]) -> Vec<(
             requests.get(next).filter(|r| r.0 <= now_ms)
         {
             engine.add(SimSequence {
-                skips_cache: false,
                 id: next as u64,
                 hashes: std::sync::Arc::from([]),
                 prompt_tokens: *prompt_tokens,
                 max_tokens: *max_tokens,
+                skips_cache: false,
             });
             next += 1;
         }

@@ -28,7 +28,7 @@ fn held_by(refuses: bool) -> Exchanges {
     let mut exchanges = Exchanges::default();
     exchanges.open(READER, Endpoint::Completions);
     exchanges.guard(READER, rules(refuses));
-    assert!(exchanges.join(READER, PICKER, 64, LIMITS, 0));
+    assert!(exchanges.join(READER, PICKER, CUT, LIMITS, 0));
     exchanges
 }
 
@@ -38,7 +38,7 @@ fn unread() -> Exchanges {
     exchanges.open(READER, None);
     exchanges.guard(READER, rules(true));
     assert!(exchanges.sees_no_prompt(READER));
-    assert!(!exchanges.join(READER, PICKER, 64, LIMITS, 0));
+    assert!(!exchanges.join(READER, PICKER, CUT, LIMITS, 0));
     exchanges
 }
 
@@ -170,7 +170,7 @@ fn what_began_before_a_picker_held_is_watched_and_no_prompt() {
     exchanges.open(READER, Endpoint::Completions);
     exchanges.feed(READER, BEGINNING, 1);
     exchanges.guard(READER, rules(true));
-    assert!(exchanges.join(READER, PICKER, 64, LIMITS, 2));
+    assert!(exchanges.join(READER, PICKER, CUT, LIMITS, 2));
     exchanges.feed(READER, FORBIDDEN, 2);
     assert!(is_refused(&exchanges));
 }
@@ -237,7 +237,7 @@ fn a_key_that_a_pool_adds_is_looked_for_in_bodies_that_come_later() {
 fn due_by_pick(body: &[u8], is_cut: bool) -> Exchanges {
     let mut exchanges = Exchanges::default();
     exchanges.open(READER, Endpoint::Completions);
-    assert!(exchanges.join(READER, PICKER, 64, LIMITS, 0));
+    assert!(exchanges.join(READER, PICKER, CUT, LIMITS, 0));
     exchanges.guard_by_pick(READER);
     exchanges.feed(READER, body, 1);
     if is_cut {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{BODY, LIMITS};
+use super::{BODY, CUT, LIMITS};
 use crate::{Endpoint, Exchanges};
 
 #[derive(Clone, Debug)]
@@ -55,7 +55,7 @@ impl Gateway {
             Step::Open(_) => {}
             Step::Join(reader) => {
                 self.pickers += 1;
-                let joins = self.exchanges.join(reader, self.pickers, 64, LIMITS, 0);
+                let joins = self.exchanges.join(reader, self.pickers, CUT, LIMITS, 0);
                 prop_assert_eq!(joins, self.held.get(&reader) == Some(&None));
                 if joins {
                     self.held.insert(reader, Some(self.pickers));

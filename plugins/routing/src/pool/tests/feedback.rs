@@ -82,6 +82,8 @@ impl Traffic {
             anchor: blocks[3].chain_hash,
             blocks,
             model: 9,
+            bypasses_cache: false,
+            kind: 0,
             body_end: BodyEnd::Whole,
             read_bytes: 0,
         }
@@ -302,6 +304,13 @@ fn matched(pool: &mut Pool, prompt: &Prompt) -> u64 {
     pick.matched_tokens
 }
 
+/// Lets requests of the same kind as all others here be answered from the cache of a rank once.
+fn deliver_once(pool: &mut Pool) {
+    let known = prompt("known", 20);
+    ask(pool, &known, 0);
+    assert_eq!(ask(pool, &known, 19).change, Change::None);
+}
+
 const ONE: [&str; 1] = ["10.0.0.1:8000"];
 
 #[test]
@@ -357,6 +366,7 @@ fn answers_to_requests_from_before_a_rank_was_forgotten_say_nothing_more() {
     for prompt in &prompts {
         ask(&mut pool, prompt, 0);
     }
+    deliver_once(&mut pool);
     let mut open: Vec<Pick> = prompts
         .iter()
         .map(|prompt| pool.pick(Some(prompt), 0, 0).unwrap())
@@ -385,6 +395,7 @@ fn answers_to_requests_from_before_a_rank_was_forgotten_say_nothing_more() {
 #[test]
 fn the_rank_that_is_credited_need_not_be_the_one_that_answered() {
     let mut pool = pool(&TWO_PODS);
+    deliver_once(&mut pool);
     let alice = prompt("alice", 40);
     let pick = pool.pick(Some(&alice), 0, 0).unwrap();
     let answering = pick.charge.rank();
@@ -400,6 +411,131 @@ fn the_rank_that_is_credited_need_not_be_the_one_that_answered() {
     }
     let lives = [answering, prefilling].map(|rank| pool.index.life(rank));
     assert_eq!(lives, [0, 1]);
+}
+
+/// A request that asks for all of its prompt to be computed.
+fn bypassing(prompt: &Prompt) -> Prompt {
+    Prompt {
+        bypasses_cache: true,
+        kind: 77,
+        ..prompt.clone()
+    }
+}
+
+/// A request with a field that makes the server compute all of its prompt, which nobody here knows.
+fn unheard_of(prompt: &Prompt) -> Prompt {
+    Prompt {
+        kind: 78,
+        ..prompt.clone()
+    }
+}
+
+#[test]
+fn requests_that_pass_the_cache_by_teach_nothing_of_it() {
+    for kind in [bypassing, unheard_of] {
+        let mut pool = pool(&ONE);
+        let names = ["alice", "bob", "carol", "dave"].map(|name| prompt(name, 20));
+        names.iter().for_each(|prompt| {
+            ask(&mut pool, prompt, 0);
+        });
+        deliver_once(&mut pool);
+        let before = pool.index.capacity(RankId(0));
+        for prompt in names.iter().cycle().take(24) {
+            assert_eq!(ask(&mut pool, &kind(prompt), 0).change, Change::None);
+        }
+        let held = names.each_ref().map(|prompt| matched(&mut pool, prompt));
+        assert_eq!(held, [320; 4]);
+        assert_eq!(pool.index.capacity(RankId(0)), before);
+    }
+}
+
+#[test]
+fn a_request_that_passes_the_cache_by_is_priced_as_a_whole_miss() {
+    let mut pool = pool(&ONE);
+    let alice = prompt("alice", 40);
+    ask(&mut pool, &alice, 0);
+    let pick = pool.pick(Some(&bypassing(&alice)), 0, 0).unwrap();
+    assert_eq!((pick.reason, pick.matched_tokens), (Reason::LowestCost, 0));
+    assert_eq!(pick.charge.queued_tokens(), 640);
+    assert_eq!(pick.expected.unwrap().matched_tokens, 0);
+    pool.end(pick.charge);
+    assert_eq!(matched(&mut pool, &alice), 640, "and leaves it where it is");
+}
+
+#[test]
+fn tokens_of_a_byte_are_learnt_from_requests_that_pass_the_cache_by() {
+    let mut pool = pool(&ONE);
+    let alice = bypassing(&prompt("alice", 40));
+    let dense = Usage {
+        prompt_tokens: alice.prompt_bytes / 2,
+        ..usage(&alice, 0)
+    };
+    for _ in 0..200 {
+        let pick = pool.pick(Some(&alice), 0, 0).unwrap();
+        pool.end(pick.charge);
+        pool.told(&pick.expected.unwrap(), &alice, &dense, 0, 0);
+    }
+    let pick = pool.pick(Some(&alice), 0, 0).unwrap();
+    assert!(pick.prompt_tokens > 900, "{}", pick.prompt_tokens);
+}
+
+#[test]
+fn a_kind_that_delivers_on_other_ranks_finds_a_rank_that_lost_its_cache() {
+    let mut pool = pool(&TWO_PODS);
+    let prompts: Vec<Prompt> = (0..24)
+        .map(|number| prompt(&format!("guest {number}"), 20))
+        .collect();
+    let mut ask = |prompt: &Prompt, cold: Option<RankId>| {
+        let pick = pool.pick(Some(prompt), 0, 0).unwrap();
+        let rank = pick.charge.rank();
+        pool.end(pick.charge);
+        let expected = pick.expected.unwrap();
+        let held = if cold == Some(rank) {
+            0
+        } else {
+            expected.matched_tokens / 16
+        };
+        let usage = usage(prompt, held.min(19));
+        (rank, pool.told(&expected, prompt, &usage, 0, 0).change)
+    };
+    prompts.iter().for_each(|prompt| {
+        ask(prompt, None);
+    });
+    let homes: Vec<RankId> = prompts.iter().map(|prompt| ask(prompt, None).0).collect();
+    let cold = homes[0];
+    let lost = prompts
+        .iter()
+        .map(|prompt| ask(prompt, Some(cold)))
+        .filter(|(rank, change)| *rank == cold && *change == Change::Forgotten);
+    assert_eq!(lost.count(), 1);
+}
+
+#[test]
+fn invented_kinds_neither_empty_a_rank_nor_hide_that_it_is_empty() {
+    let mut pool = pool(&ONE);
+    let names = ["alice", "bob", "carol", "dave"].map(|name| prompt(name, 20));
+    names.iter().for_each(|prompt| {
+        ask(&mut pool, prompt, 0);
+    });
+    let evil = prompt("mallory", 20);
+    for number in 1000..4000 {
+        let invented = Prompt {
+            kind: number,
+            ..evil.clone()
+        };
+        // Each delivers twice and then misses as often as it likes.
+        for cached in [19, 19, 0] {
+            ask(&mut pool, &invented, cached);
+        }
+        if number % 10 == 0 {
+            ask(&mut pool, &names[0], 19);
+        }
+    }
+    let held = names.each_ref().map(|prompt| matched(&mut pool, prompt));
+    assert_eq!(held, [320; 4], "no invented kind emptied the rank");
+    ask(&mut pool, &names[0], 19);
+    let changes = [0, 1].map(|place| ask(&mut pool, &names[place], 0).change);
+    assert_eq!(changes, [Change::Doubted, Change::Forgotten]);
 }
 
 #[test]

@@ -85,6 +85,7 @@ impl Pair {
                     blocks,
                 } => pool.heard_taken_back(key.rank, aged_blocks, held, blocks),
                 News::Doubted { key } => pool.heard_doubt(key.rank, now_ms),
+                News::Delivered { key, kind } => pool.heard_delivery(key.rank, kind),
                 News::Forgotten { key, at_ms } => {
                     pool.heard_forgotten(key.rank, at_ms, now_ms);
                 }
@@ -339,20 +340,31 @@ fn workers_count_the_misses_of_a_rank_together() {
         pair.pools[0].end(pick.charge);
         pair.tell_load(0, rank);
     }
-    for (worker, change) in [(0, crate::Change::Doubted), (1, crate::Change::Forgotten)] {
+    use crate::Change::{Doubted, Forgotten};
+    for (worker, cached_tokens, change) in [
+        (0, 304, crate::Change::None),
+        (0, 0, Doubted),
+        (1, 0, Forgotten),
+    ] {
         let prompt = prompt(names[worker], 20);
         let pick = pair.pick(worker, &prompt);
         let (rank, expected) = (pick.charge.rank(), pick.expected.unwrap());
         let usage = crate::Usage {
             prompt_tokens: 320,
-            cached_tokens: Some(0),
+            cached_tokens: Some(cached_tokens),
             completion_tokens: None,
         };
         let told = pair.pools[worker].told(&expected, &prompt, &usage, 5, 9);
         assert_eq!(told.change, change);
+        // The other worker believes this kind though it never saw it deliver.
+        assert_eq!(told.new_kind.is_some(), cached_tokens > 0);
         let key = pair.pools[worker].rank_key(rank).unwrap();
+        if let Some(kind) = told.new_kind {
+            pair.peers[worker].delivered(key, kind);
+        }
         match change {
-            crate::Change::Doubted => pair.peers[worker].doubted(key),
+            crate::Change::None => {}
+            Doubted => pair.peers[worker].doubted(key),
             _ => pair.peers[worker].forgotten(key, 5),
         }
         pair.peers[worker].prompt(key, 9, &told.sent);
