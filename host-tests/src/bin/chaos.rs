@@ -67,8 +67,8 @@ struct Arguments {
     #[arg(long, value_enum, default_value_t = SidecarVersion::V0_9, requires = "disaggregated")]
     sidecar: SidecarVersion,
     /// Instead of cases: honest traffic before two pods of eight ranks, without and beside hostile clients, in turns. The run
-    /// fails when honest requests are lost, ranks that answer are out, counts remain, what must be refused reaches a rank, or the
-    /// 99th percentile of the time to the first byte is more than 1.5 times as long, by the median of all pairs.
+    /// fails when honest requests are lost, ranks that answer are out or blamed, counts remain, what must be refused reaches a
+    /// rank, or the 99th percentile of the time to the first byte is more than 1.5 times as long, by the median of all pairs.
     #[arg(long, conflicts_with_all = ["disaggregated", "cases"])]
     hostile: bool,
     /// What hostile clients do; everything unless given.

@@ -12,8 +12,15 @@ use crate::distribution::median;
 
 /// How many times as long the 99th percentile of the time to the first byte may be beside attackers.
 pub const MOST_RATIO: f64 = 1.5;
-/// How many ranks may be out on average: an error that a client provokes may put one out for a moment.
-const MOST_OUT: f64 = 1.0;
+/// How many ranks may be out or on their way back on average: an error that a client provokes may put one out for a moment.
+const MOST_NOT_IN: f64 = 1.0;
+/// What no rank did, and requests of hostile clients must not make it seem to have done.
+const NEVER: [&str; 4] = [
+    "failures_connect",
+    "failures_reset",
+    "failures_no_first_byte",
+    "caches_lost",
+];
 
 /// A run without and a run beside attackers, of the same requests.
 #[derive(Clone, Debug, Serialize)]
@@ -62,9 +69,17 @@ impl HostileSummary {
         if lost > 0 {
             faults.push(format!("{lost} honest requests were lost"));
         }
-        let out = median(beside().map(|run| run.ranks_out).collect());
-        if out > MOST_OUT {
-            faults.push(format!("{out:.1} ranks that answer were out on average"));
+        let not_in = median(beside().map(|run| run.ranks_not_in).collect());
+        if not_in > MOST_NOT_IN {
+            faults.push(format!(
+                "{not_in:.1} ranks that answer were not in on average"
+            ));
+        }
+        for name in NEVER {
+            let count: u64 = beside().filter_map(|run| run.failures.get(name)).sum();
+            if count > 0 {
+                faults.push(format!("{name} is {count}, and no rank did that"));
+            }
         }
         for run in beside() {
             if run.left_counted.values().any(|left| *left > 0) {
@@ -109,7 +124,7 @@ impl HostileSummary {
         row("lost", 0, &|run| run.lost as f64);
         row("TTFT p50, ms", 0, &|run| run.first_byte_ms.p50);
         row("TTFT p99, ms", 0, &|run| run.first_byte_ms.p99);
-        row("ranks out on average", 1, &|run| run.ranks_out);
+        row("ranks not in on average", 1, &|run| run.ranks_not_in);
         row("share of the busiest rank", 3, &|run| run.busiest_share);
         row("cached share of honest prompts", 3, &|run| run.cached_share);
         row("hit rate of all, by ranks' metrics", 3, &|run| {
@@ -210,7 +225,11 @@ mod tests {
                 ..run(100.0)
             },
             RunReport {
-                ranks_out: 1.5,
+                ranks_not_in: 1.5,
+                ..run(100.0)
+            },
+            RunReport {
+                failures: [("failures_no_first_byte", 1)].into(),
                 ..run(100.0)
             },
             RunReport {

@@ -25,7 +25,7 @@ use crate::trace::TraceRequest;
 const BEFORE: Duration = Duration::from_secs(3);
 /// What has been sent until then is not judged: the attack has just begun.
 const UNJUDGED: Duration = Duration::from_secs(1);
-/// How often it is looked how many ranks are out.
+/// How often it is looked how many ranks are not in.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Pods of eight ranks.
 const PODS: u32 = 2;
@@ -41,8 +41,8 @@ pub struct RunReport {
     pub lost: usize,
     /// Time to the first byte of those sent once the attack was under way, or as late in a run without.
     pub first_byte_ms: Ttft,
-    /// How many ranks were out, on average over looks.
-    pub ranks_out: f64,
+    /// How many ranks were out or on their way back, on average over looks.
+    pub ranks_not_in: f64,
     /// Requests that the busiest rank answered, as a share of the honest ones.
     pub busiest_share: f64,
     /// Tokens of honest prompts that ranks found in their caches, as the answers tell.
@@ -100,11 +100,11 @@ pub async fn run(
         requests,
         start,
     );
-    let (calls, ranks_out) = watch(&stage, load).await?;
+    let (calls, ranks_not_in) = watch(&stage, load).await?;
     let sent = attackers.stop().await;
     let left_counted = left_counted(&stage).await?;
     let mut report = RunReport {
-        ranks_out,
+        ranks_not_in,
         sent,
         left_counted,
         ranks_hit_rate: hit_rate::of_ranks(ranks.into_iter()).await?,
@@ -114,22 +114,24 @@ pub async fn run(
     Ok(report)
 }
 
-/// Waits for the load, and looks now and then how many ranks are out.
+/// Waits for the load, and looks now and then how many ranks are not in.
 async fn watch(
     stage: &Stage,
     mut load: tokio::task::JoinHandle<Result<Vec<Call>>>,
 ) -> Result<(Vec<Call>, f64)> {
     let mut clock = interval(LOOK_EVERY);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut looks, mut out) = (0u32, 0);
+    let (mut looks, mut not_in) = (0u32, 0);
     loop {
         tokio::select! {
             calls = &mut load => {
-                return Ok((calls??, out as f64 / f64::from(looks.max(1))));
+                return Ok((calls??, not_in as f64 / f64::from(looks.max(1))));
             }
             _ = clock.tick() => {
                 looks += 1;
-                out += stage.envoy.metric("ranks_out").await?;
+                for gauge in ["ranks_out", "ranks_coming_back"] {
+                    not_in += stage.envoy.metric(gauge).await?;
+                }
             }
         }
     }
