@@ -223,9 +223,9 @@ impl Peers {
         self.outbox.prompt(key, at_ms, sent);
     }
 
-    /// A rank has not taken in a prompt that it was sent.
-    pub fn taken_back(&mut self, key: RankKey, taken: &TakenBack) {
-        self.outbox.taken_back(key, taken);
+    /// At `at_ms` it was found that a rank has not taken in a prompt that it was sent.
+    pub fn taken_back(&mut self, key: RankKey, at_ms: u64, taken: &TakenBack) {
+        self.outbox.taken_back(key, at_ms, taken);
     }
 
     /// A rank may have lost all that it held.

@@ -22,6 +22,7 @@ mod others;
 mod pricing;
 mod reported;
 mod served;
+mod taken;
 mod told;
 
 use legs::Offer;
@@ -29,6 +30,7 @@ pub use legs::{Leg, LegPlan};
 use pricing::{Priced, RankView};
 use reported::Reported;
 pub use served::{Insertion, Learnt, Moved};
+use taken::Taken;
 
 /// The decision for one request.
 #[derive(Debug)]
@@ -95,6 +97,7 @@ pub struct Pool {
     usual_decode: UsualRequest,
     rates: TokenRates,
     caches: Caches,
+    taken: Taken,
     kinds: Kinds,
     /// What no client knows: it decides where hashes go in tables.
     secret: u64,
@@ -130,6 +133,7 @@ impl Pool {
             usual_decode: UsualRequest::default(),
             rates: TokenRates::default(),
             caches: Caches::default(),
+            taken: Taken::default(),
             kinds: Kinds::default(),
             secret,
             depths: Vec::new(),

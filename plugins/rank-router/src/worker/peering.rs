@@ -278,11 +278,12 @@ impl Ears<'_> {
                 pool.heard_prompt(key.rank, at_ms, aged_blocks, blocks, now_ms);
             }
             News::TakenBack {
+                at_ms,
                 aged_blocks,
                 held,
                 blocks,
                 ..
-            } => pool.heard_taken_back(key.rank, aged_blocks, held, blocks),
+            } => pool.heard_taken_back(key.rank, at_ms, aged_blocks, held, blocks),
             News::Doubted { .. } => pool.heard_doubt(key.rank, now_ms),
             News::Delivered { kind, .. } => pool.heard_delivery(key.rank, kind),
             News::Forgotten { at_ms, .. } => pool.heard_forgotten(key.rank, at_ms, now_ms),

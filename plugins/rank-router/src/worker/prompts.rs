@@ -64,7 +64,7 @@ impl Worker {
         let shared = self.pools.get(&pool);
         let key = shared.and_then(|shared| shared.pool.rank_key(rank));
         if let Some(key) = key.filter(|_| !taken.blocks.is_empty()) {
-            self.peers.taken_back(key, taken);
+            self.peers.taken_back(key, crate::host::now_ms(), taken);
         }
     }
 

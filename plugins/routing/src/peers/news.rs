@@ -32,6 +32,14 @@ pub struct TakenBack {
     pub aged_blocks: u32,
 }
 
+impl TakenBack {
+    /// The first block that was new to the rank.
+    #[must_use]
+    pub fn first_new(&self) -> Option<&SentBlock> {
+        self.blocks.get(usize::try_from(self.held).ok()?)
+    }
+}
+
 /// Work of one VM that has not come back: absolute, so that a lost event is made good by the next one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -88,6 +96,8 @@ pub enum News<'a> {
     TakenBack {
         /// The rank.
         key: RankKey,
+        /// When that was found, in milliseconds since the epoch: the rank may have been sent the prompt again since.
+        at_ms: u64,
         /// How much older the prompt had made the rank's other blocks.
         aged_blocks: u32,
         /// So many of the first blocks given the rank held before: it still does.
@@ -253,12 +263,14 @@ fn write_blocks(bytes: &mut Vec<u8>, blocks: &[SentBlock]) {
 pub(crate) fn write_taken_back(
     bytes: &mut Vec<u8>,
     key: RankKey,
+    at_ms: u64,
     aged_blocks: u32,
     held: u32,
     blocks: &[SentBlock],
 ) {
     let blocks = blocks.get(..BLOCKS_PER_EVENT).unwrap_or(blocks);
     write_head(bytes, TAKEN_BACK, key);
+    bytes.extend_from_slice(&at_ms.to_le_bytes());
     bytes.extend_from_slice(&aged_blocks.to_le_bytes());
     bytes.extend_from_slice(&held.to_le_bytes());
     write_blocks(bytes, blocks);
@@ -345,6 +357,7 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
         },
         TAKEN_BACK => News::TakenBack {
             key: key(wire)?,
+            at_ms: wire.u64()?,
             aged_blocks: wire.u32()?,
             held: wire.u32()?,
             blocks: SentBlocks::read(wire)?,
@@ -440,7 +453,7 @@ mod tests {
             from_ms: 1000,
             to_ms: 1030,
         };
-        write_taken_back(&mut bytes, KEY, 6, 1, &blocks);
+        write_taken_back(&mut bytes, KEY, 950, 6, 1, &blocks);
         write_doubted(&mut bytes, KEY);
         write_delivered(&mut bytes, KEY, 77);
         write_forgotten(&mut bytes, KEY, 900);
@@ -485,11 +498,12 @@ mod tests {
                 ),
                 News::TakenBack {
                     key,
+                    at_ms,
                     aged_blocks,
                     held,
                     blocks,
                 } => format!(
-                    "{} took {aged_blocks} back behind {held} of {}",
+                    "{} took {aged_blocks} back at {at_ms} behind {held} of {}",
                     key.rank,
                     blocks.iter().count()
                 ),
@@ -515,7 +529,7 @@ mod tests {
         "1 2 1 3",
         "3 4 700 9000 5 2",
         "4 at 900 from 6 [(11, 0), (12, 1)]",
-        "4 took 6 back behind 1 of 2",
+        "4 took 6 back at 950 behind 1 of 2",
         "4 doubted",
         "4 delivered 77",
         "4 forgotten 900",

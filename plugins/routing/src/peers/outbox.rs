@@ -108,10 +108,12 @@ impl Outbox {
     }
 
     /// A rank has not taken in a prompt that it was sent.
-    pub(crate) fn taken_back(&mut self, key: RankKey, taken: &TakenBack) {
+    pub(crate) fn taken_back(&mut self, key: RankKey, at_ms: u64, taken: &TakenBack) {
         let (mut aged_blocks, mut held) = (taken.aged_blocks, taken.held);
         for blocks in taken.blocks.chunks(BLOCKS_PER_EVENT) {
-            self.append(|bytes| news::write_taken_back(bytes, key, aged_blocks, held, blocks));
+            self.append(|bytes| {
+                news::write_taken_back(bytes, key, at_ms, aged_blocks, held, blocks);
+            });
             aged_blocks = 0;
             held = held.saturating_sub(u32::try_from(blocks.len()).unwrap_or(u32::MAX));
         }

@@ -27,27 +27,34 @@ impl Pool {
         blocks: SentBlocks<'_>,
         now_ms: u64,
     ) {
-        let rank = self.seats.rank_of(rank);
+        let address_hash = rank;
+        let rank = self.seats.rank_of(address_hash);
         if let Some(rank) = rank.filter(|rank| !self.reported.was_lost(*rank, at_ms, now_ms)) {
-            let blocks: Vec<SentBlock> = blocks.iter().collect();
+            let mut blocks: Vec<SentBlock> = blocks.iter().collect();
+            self.taken.cut(address_hash, at_ms, &mut blocks);
             self.index.tell(rank, &blocks, aged_blocks);
         }
     }
 
-    /// A rank has not taken in a prompt of another worker: these blocks of it, of which the rank held so many before.
+    /// A rank has not taken in a prompt of another worker, which took it back at `at_ms`: these blocks of it, of which the rank
+    /// held so many before.
     pub fn heard_taken_back(
         &mut self,
         rank: u64,
+        at_ms: u64,
         aged_blocks: u32,
         held: u32,
         blocks: SentBlocks<'_>,
     ) {
+        let taken = TakenBack {
+            blocks: blocks.iter().collect(),
+            held,
+            aged_blocks,
+        };
+        if let Some(first_new) = taken.first_new() {
+            self.taken.note(rank, first_new.chain_hash, at_ms);
+        }
         if let Some(rank) = self.seats.rank_of(rank) {
-            let taken = TakenBack {
-                blocks: blocks.iter().collect(),
-                held,
-                aged_blocks,
-            };
             self.index.take_back(rank, &taken);
         }
     }

@@ -80,10 +80,11 @@ impl Pair {
                 }
                 News::TakenBack {
                     key,
+                    at_ms,
                     aged_blocks,
                     held,
                     blocks,
-                } => pool.heard_taken_back(key.rank, aged_blocks, held, blocks),
+                } => pool.heard_taken_back(key.rank, at_ms, aged_blocks, held, blocks),
                 News::Doubted { key } => pool.heard_doubt(key.rank, now_ms),
                 News::Delivered { key, kind } => pool.heard_delivery(key.rank, kind),
                 News::Forgotten { key, at_ms } => {
@@ -289,7 +290,7 @@ fn no_worker_believes_a_prompt_where_it_never_got() {
     );
     pair.pools[0].end(pick.charge);
     let taken = pair.pools[0].take_back(failed, &prompt, &pick.insertion);
-    pair.peers[0].taken_back(key.unwrap(), &taken);
+    pair.peers[0].taken_back(key.unwrap(), pair.now_ms, &taken);
     pair.tell_load(0, failed);
     assert_eq!(pair.pick(1, &prompt).matched_tokens, 0);
 }
@@ -305,7 +306,7 @@ fn a_prompt_of_several_events_is_taken_back_whole() {
         let key = pair.pools[0].rank_key(rank).unwrap();
         pair.pools[0].end(pick.charge);
         let taken = pair.pools[0].take_back(rank, &long, &pick.insertion);
-        pair.peers[0].taken_back(key, &taken);
+        pair.peers[0].taken_back(key, pair.now_ms, &taken);
         pair.tell_load(0, rank);
         pair.now_ms += 1;
         pair.meet(1);
@@ -315,6 +316,48 @@ fn a_prompt_of_several_events_is_taken_back_whole() {
         pair.pools[1].take_back(rank, &long, &elsewhere.insertion);
         pair.pools[1].end(elsewhere.charge);
     }
+}
+
+#[test]
+fn a_worker_that_hears_of_a_prompt_after_it_was_taken_back_does_not_believe_in_it() {
+    let mut first = pool(&TWO_PODS);
+    let long = prompt("alice", 40);
+    let pick = first.pick(Some(&long), 0, 100).unwrap();
+    let rank = pick.charge.rank();
+    let key = first.rank_key(rank).unwrap();
+    let taken = first.take_back(rank, &long, &pick.insertion);
+    let mut late = pool(&TWO_PODS);
+    let mut memory = Memory::default();
+    let mut teller = Peers::new(1);
+    teller.beat(&mut memory, 100, &mut |_| {});
+    // Heard in the other order than told, as by a worker that reads the newest segment first.
+    teller.taken_back(key, 110, &taken);
+    teller.prompt(key, 100, &pick.sent);
+    teller.flush(&mut memory, 110_000);
+    let mut listener = Peers::new(2);
+    let mut heard = |heard: Heard<'_>| {
+        if let Heard::News { news, .. } = heard {
+            match news {
+                News::TakenBack {
+                    key,
+                    at_ms,
+                    aged_blocks,
+                    held,
+                    blocks,
+                } => late.heard_taken_back(key.rank, at_ms, aged_blocks, held, blocks),
+                News::Prompt {
+                    key,
+                    at_ms,
+                    aged_blocks,
+                    blocks,
+                } => late.heard_prompt(key.rank, at_ms, aged_blocks, blocks, 120),
+                _ => {}
+            }
+        }
+    };
+    listener.beat(&mut memory, 120, &mut heard);
+    listener.hear(&mut memory, 120, &mut heard);
+    assert_eq!(late.pick(Some(&long), 0, 120).unwrap().matched_tokens, 0);
 }
 
 #[test]
