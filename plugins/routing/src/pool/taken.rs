@@ -24,9 +24,13 @@ impl Taken {
     /// A prompt that a rank was sent before `at_ms` was taken back from this block on.
     pub(super) fn note(&mut self, rank: u64, first_new: u64, at_ms: u64) {
         let key = (rank, first_new);
-        if self.at_ms.insert(key, at_ms).is_none() {
+        let known_ms = self.at_ms.get(&key).copied();
+        if known_ms.is_none() {
             self.order.push_back(key);
         }
+        // Events are not heard in the order in which they happened.
+        self.at_ms
+            .insert(key, at_ms.max(known_ms.unwrap_or_default()));
         while self.order.len() > MOST {
             if let Some(oldest) = self.order.pop_front() {
                 self.at_ms.remove(&oldest);
@@ -69,6 +73,7 @@ mod tests {
         let mut taken = Taken::default();
         assert_eq!(left(&taken, 7, 100, 0..10), 10);
         taken.note(7, 4, 100);
+        taken.note(7, 4, 50);
         assert_eq!(left(&taken, 7, 100, 0..10), 4);
         assert_eq!(left(&taken, 7, 101, 0..10), 10, "sent again since");
         assert_eq!(left(&taken, 8, 100, 0..10), 10, "another rank");
