@@ -61,10 +61,11 @@ impl Worker {
     }
 
     fn tell_taken_back(&mut self, pool: u64, rank: RankId, taken: &TakenBack) {
-        let shared = self.pools.get(&pool);
-        let key = shared.and_then(|shared| shared.pool.rank_key(rank));
-        if let Some(key) = key.filter(|_| !taken.blocks.is_empty()) {
-            self.peers.taken_back(key, crate::host::now_ms(), taken);
+        let shared = self.pools.get_mut(&pool);
+        let now_ms = crate::host::now_ms();
+        let key = shared.and_then(|shared| shared.pool.note_taken_back(rank, taken, now_ms));
+        if let Some(key) = key {
+            self.peers.taken_back(key, now_ms, taken);
         }
     }
 

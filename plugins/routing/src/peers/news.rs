@@ -342,12 +342,7 @@ pub(crate) fn read<'a>(wire: &mut Wire<'a>) -> Option<News<'a>> {
         }),
         LOAD => News::Load {
             key: key(wire)?,
-            load: RankLoad {
-                queued_tokens: tokens(wire)?,
-                held_tokens: tokens(wire)?,
-                in_flight: requests(wire)?,
-                incomplete: requests(wire)?,
-            },
+            load: load(wire)?,
         },
         PROMPT => News::Prompt {
             key: key(wire)?,
@@ -404,6 +399,22 @@ fn span(wire: &mut Wire<'_>) -> Option<Span> {
 pub(crate) const MOST_REQUESTS: u32 = 1 << 24;
 /// More than that many requests of a million tokens.
 pub(crate) const MOST_TOKENS: u64 = 1 << 44;
+
+/// More than any rank holds, and so than a request weighs: the largest capacity that can be configured.
+const MOST_TOKENS_OF_A_REQUEST: u64 = 1 << 30;
+
+/// What a VM has on a rank. A load that its requests cannot have was spoilt by another plugin; the next word makes it good.
+fn load(wire: &mut Wire<'_>) -> Option<RankLoad> {
+    let load = RankLoad {
+        queued_tokens: tokens(wire)?,
+        held_tokens: tokens(wire)?,
+        in_flight: requests(wire)?,
+        incomplete: requests(wire)?,
+    };
+    let most = MOST_TOKENS_OF_A_REQUEST.saturating_mul(load.complete().into());
+    let is_sound = load.queued_tokens <= most && load.held_tokens <= most;
+    is_sound.then_some(load)
+}
 
 fn requests(wire: &mut Wire<'_>) -> Option<u32> {
     wire.u32().filter(|requests| *requests <= MOST_REQUESTS)

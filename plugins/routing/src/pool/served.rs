@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Pool;
-use crate::{Charge, Expected, Inserted, Prompt, RankId, Sent, TakenBack};
+use crate::{Charge, Expected, Inserted, Prompt, RankId, RankKey, Sent, TakenBack};
 
 /// What a prompt changed in the index when it was sent to a rank: enough to take it back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +92,20 @@ impl Pool {
             self.index.take_back(rank, &taken);
         }
         taken
+    }
+
+    /// Remembers at `now_ms` that a prompt was taken back: a worker that has lost its slot for a while may hear of its own prompt
+    /// again. Gives what the other workers call the rank, where they need to hear of it.
+    pub fn note_taken_back(
+        &mut self,
+        rank: RankId,
+        taken: &TakenBack,
+        now_ms: u64,
+    ) -> Option<RankKey> {
+        let first_new = taken.first_new()?.chain_hash;
+        let key = self.rank_key(rank)?;
+        self.taken.note(key.rank, first_new, now_ms);
+        Some(key)
     }
 
     /// All of a prompt is known that a rank was sent and that was picked for by its beginning. `beginning` is that and what it
