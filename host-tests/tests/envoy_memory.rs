@@ -109,11 +109,12 @@ async fn get(scene: &Scene) -> Result<u16> {
     Ok(scene.exchange(Protocol::Http1Length, request).await?.status)
 }
 
-/// Ranks answer again: everything that was held is answered, and soon new requests are, too.
-async fn recover(scene: &Scene, mut crowd: Crowd) -> Result<()> {
+/// Ranks answer again: what was held is answered, and soon new requests are, too. Gives the statuses of what was held.
+async fn recover(scene: &Scene, mut crowd: Crowd) -> Result<Vec<Option<u16>>> {
     scene.set_all(Fault::None).await;
+    let mut statuses = Vec::new();
     while let Some(status) = crowd.0.join_next().await {
-        assert_eq!(status?, Some(200));
+        statuses.push(status?);
     }
     scene.envoy.wait_until_nothing_is_counted().await?;
     let end = Instant::now() + PATIENCE;
@@ -123,7 +124,7 @@ async fn recover(scene: &Scene, mut crowd: Crowd) -> Result<()> {
         }
         sleep(Duration::from_millis(50)).await;
     }
-    Ok(())
+    Ok(statuses)
 }
 
 each_envoy! {
@@ -146,7 +147,8 @@ each_envoy! {
             assert!(most < heap + BESIDE_BYTES, "{} MiB", most / MIB);
             let allocated = allocated(&scene).await? - allocated_before;
             println!("{:.2} MiB allocated for each", allocated as f64 / (held * MIB) as f64);
-            recover(&scene, crowd).await?;
+            let statuses = recover(&scene, crowd).await?;
+            assert!(statuses.iter().all(|status| *status == Some(200)), "{statuses:?}");
         }
         Ok(())
     }
@@ -169,7 +171,10 @@ each_envoy! {
             let (over, most) = settle(&scene, &mut crowd).await?;
             println!("{version}, {protocol:?}: {} of {REQUESTS} held, {} MiB at most", REQUESTS - over.len() as u64, most / MIB);
             assert!(most < heap + BESIDE_BYTES, "{} MiB", most / MIB);
-            recover(&scene, crowd).await?;
+            // A body of which more comes while memory is still short is refused then.
+            let statuses = recover(&scene, crowd).await?;
+            assert!(statuses.iter().all(|status| matches!(status, Some(200 | 500 | 503) | None)), "{statuses:?}");
+            assert!(statuses.contains(&Some(200)), "{statuses:?}");
         }
         Ok(())
     }
