@@ -168,6 +168,9 @@ fn answers_correct_what_is_believed_unless_the_loop_is_open() {
             pick(&mut ours, &arrival(number, number as u64, 20), 1.0);
             ours.end(number, 0, usage(0), 2.0);
         }
+        // A kind of request that was never answered from a cache proves nothing.
+        pick(&mut ours, &arrival(5, 0, 20), 2.5);
+        ours.end(5, 0, usage(20 * BLOCK_TOKENS), 2.6);
         for number in 0..2 {
             pick(&mut ours, &arrival(10 + number, number as u64, 20), 3.0);
             ours.end(10 + number, 0, usage(0), 4.0);
