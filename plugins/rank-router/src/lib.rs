@@ -27,6 +27,7 @@ mod picker;
 mod prompt_request;
 mod reader;
 mod root;
+mod route;
 mod shared;
 mod stream;
 #[cfg(feature = "trap")]

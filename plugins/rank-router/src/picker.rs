@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
-use routing::{Endpoint, MODEL_HEADER, Outcome, STRIPPED_HEADERS, UsageReader};
+use routing::{Endpoint, Outcome, UsageReader};
 
 use crate::prompt_request::{self, PromptRequest};
+use crate::route::{Route, strip};
 use crate::worker::{Arrived, Breakdown, ModelPools, Worker};
 use crate::{host, worker};
 
@@ -224,64 +225,6 @@ fn upstream_address() -> Option<SocketAddr> {
 fn is_from_upstream() -> bool {
     host::text_property(vec!["response", "code_details"])
         .is_some_and(|details| details == "via_upstream")
-}
-
-/// What is known of a request's route when its headers come.
-#[derive(Debug)]
-struct Route {
-    /// The pool whose cluster it leads to.
-    pool: Option<u64>,
-    /// Whether it may have been chosen by a header of the client, which is gone now. Envoy does not tell which one it chooses
-    /// anew.
-    is_clients: bool,
-    model_pools: Option<ModelPools>,
-}
-
-impl Route {
-    /// The pools that the request may be for, if no model decides.
-    fn pools<'a>(&'a self, all: &'a [u64]) -> &'a [u64] {
-        match self.is_clients {
-            true => all,
-            false => self.pool.as_slice(),
-        }
-    }
-
-    fn is_for_a_pool(&self) -> bool {
-        self.pool.is_some() || self.model_pools.is_some()
-    }
-}
-
-/// Which headers were taken away.
-#[derive(Clone, Copy, Debug, Default)]
-struct Removed {
-    steering: bool,
-    model: bool,
-}
-
-impl Removed {
-    fn any(self) -> bool {
-        self.steering || self.model
-    }
-}
-
-/// Takes away what no client may say, and lets Envoy choose the route anew where there was any of it. A shadow changes nothing:
-/// what steers may come before it.
-fn strip(pools: &[u64], pool: Option<u64>, goes_by_model: bool) -> Removed {
-    if worker::with(|worker| worker.keeps_headers(pools, pool, goes_by_model)) {
-        return Removed::default();
-    }
-    let taken = STRIPPED_HEADERS
-        .iter()
-        .filter(|name| host::take_request_header(name));
-    let removed = Removed {
-        steering: taken.count() > 0,
-        model: goes_by_model && host::take_request_header(MODEL_HEADER),
-    };
-    if removed.any() {
-        host::clear_route();
-        worker::with(|worker| worker.metrics.headers_removed());
-    }
-    removed
 }
 
 fn flush() {

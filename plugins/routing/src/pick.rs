@@ -34,6 +34,17 @@ pub enum Reason {
     NoPrompt,
 }
 
+impl Reason {
+    /// The reason of a pick that found so many tokens of the prompt, if there is one, on the rank that prefills.
+    pub(crate) fn of(has_prompt: bool, matched_tokens: u64) -> Self {
+        match (has_prompt, matched_tokens) {
+            (false, _) => Self::NoPrompt,
+            (true, 0) => Self::LowestCost,
+            (true, _) => Self::PrefixHit,
+        }
+    }
+}
+
 /// Orders the best rank and up to two fallbacks, best first; empty without candidates.
 ///
 /// Among near-equal costs the highest rendezvous weight of `anchor` wins, never the position, so that gateways

@@ -278,7 +278,7 @@ impl Pool {
         self.reported.note_load(best, self.loads.total(best));
         Pick {
             ranks,
-            reason: reason(prompt.is_some(), matched_tokens),
+            reason: Reason::of(prompt.is_some(), matched_tokens),
             cost: chosen.cost,
             prompt_tokens,
             matched_tokens,
@@ -386,14 +386,6 @@ impl Pool {
     fn said_tokens(&self, rank: RankId) -> u64 {
         let reported = self.reported.capacity_tokens(rank);
         reported.unwrap_or(self.config.rank_capacity_tokens())
-    }
-}
-
-fn reason(has_prompt: bool, matched_tokens: u64) -> Reason {
-    match (has_prompt, matched_tokens) {
-        (false, _) => Reason::NoPrompt,
-        (true, 0) => Reason::LowestCost,
-        (true, _) => Reason::PrefixHit,
     }
 }
 
