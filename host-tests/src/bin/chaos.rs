@@ -88,7 +88,7 @@ struct Arguments {
     #[arg(long)]
     trap_module: Option<PathBuf>,
     /// Where to write the figures; target/chaos/summary.json unless given, or with --disaggregated
-    /// target/chaos/disaggregated-v0.9.json or -v0.8.json, with --hostile target/chaos/hostile-<version of Envoy>.json.
+    /// target/chaos/disaggregated-v0.9.json or -v0.8.json, with --hostile target/chaos/hostile-VERSION.json with the version of Envoy.
     #[arg(long)]
     summary: Option<PathBuf>,
 }
