@@ -79,7 +79,7 @@ fn runs_at_once_do_not_meet() {
 fn memory_does_not_grow_with_the_requests() {
     let few = figures_of(1..=20, Options::default());
     let many = Options {
-        most_requests: 600,
+        most_requests: 900,
         ..Options::default()
     };
     let many = figures_of(1..=20, many);
