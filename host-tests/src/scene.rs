@@ -1,6 +1,6 @@
 //! A gateway before simulated ranks: where a test in a real Envoy begins.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
@@ -58,6 +58,31 @@ impl Scene {
             envoy: Envoy::start(version, workers, &bootstrap).await?,
             pods,
         })
+    }
+
+    /// Starts four pods, as the gateway of Istio has them: the first two decode, the others prefill; and an Envoy in front, of which
+    /// `bootstrap` gives the configuration. Gives the addresses of the pods, too.
+    ///
+    /// # Errors
+    /// When something does not start; the error says what.
+    pub async fn of_four_pods(
+        version: &str,
+        workers: u32,
+        ranks_per_pod: u16,
+        bootstrap: impl FnOnce([Ipv4Addr; 4]) -> Result<Bootstrap>,
+    ) -> Result<(Self, [Ipv4Addr; 4])> {
+        let addresses: [Ipv4Addr; 4] = pod_addresses::unused(4)
+            .try_into()
+            .ok()
+            .context("four pods")?;
+        let config = PodsConfig {
+            pods: addresses.to_vec(),
+            ranks_per_pod,
+            ..PodsConfig::default()
+        };
+        let pods = SimulatedPods::start(config).await?;
+        let envoy = Envoy::start(version, workers, &bootstrap(addresses)?).await?;
+        Ok((Self { envoy, pods }, addresses))
     }
 
     /// The ranks' addresses, pod by pod.

@@ -118,20 +118,11 @@ async fn istio(
     version: &str,
     adapt: impl Fn(Bootstrap) -> Bootstrap,
 ) -> Result<(Scene, Vec<SocketAddr>)> {
-    let addresses: [Ipv4Addr; 4] = pod_addresses::unused(4)
-        .try_into()
-        .ok()
-        .context("four pods")?;
-    let config = PodsConfig {
-        pods: addresses.to_vec(),
-        ranks_per_pod: RANKS_PER_POD,
-        ..PodsConfig::default()
-    };
-    let pods = SimulatedPods::start(config).await?;
-    let envoy = Envoy::start(version, 1, &adapt(Bootstrap::of_istio(addresses)?)).await?;
-    let ranks = pods.ranks().iter().map(RankHandle::addr);
-    let decode = ranks.take(2 * usize::from(RANKS_PER_POD)).collect();
-    Ok((Scene { envoy, pods }, decode))
+    let bootstrap = |addresses| Ok(adapt(Bootstrap::of_istio(addresses)?));
+    let (scene, _) = Scene::of_four_pods(version, 1, RANKS_PER_POD, bootstrap).await?;
+    let mut decode = scene.addresses();
+    decode.truncate(2 * usize::from(RANKS_PER_POD));
+    Ok((scene, decode))
 }
 
 /// A gateway before the Service of two pods.

@@ -7,10 +7,8 @@ use anyhow::{Context, Result};
 use host_tests::bootstrap::Bootstrap;
 use host_tests::conversation::turns;
 use host_tests::each_envoy;
-use host_tests::envoy::Envoy;
-use host_tests::pod_addresses;
 use host_tests::scene::Scene;
-use host_tests::sim::{Fault, PodsConfig, SimulatedPods};
+use host_tests::sim::Fault;
 
 const COMPLETIONS: &str = "/v1/completions";
 const RANKS_PER_POD: u64 = 8;
@@ -25,21 +23,10 @@ async fn scene_of(
     version: &str,
     istio: impl FnOnce([Ipv4Addr; 4]) -> Result<Bootstrap>,
 ) -> Result<(Scene, [Ipv4Addr; 4])> {
-    let addresses: [Ipv4Addr; 4] = pod_addresses::unused(4)
-        .try_into()
-        .ok()
-        .context("four pods")?;
-    let config = PodsConfig {
-        pods: addresses.to_vec(),
-        ranks_per_pod: 8,
-        ..PodsConfig::default()
-    };
-    let pods = SimulatedPods::start(config).await?;
-    let envoy = Envoy::start(version, 2, &istio(addresses)?).await?;
-    envoy
-        .wait_for_metric("ranks_listed", 4 * RANKS_PER_POD)
-        .await?;
-    Ok((Scene { envoy, pods }, addresses))
+    let (scene, addresses) = Scene::of_four_pods(version, 2, 8, istio).await?;
+    let ranks = 4 * RANKS_PER_POD;
+    scene.envoy.wait_for_metric("ranks_listed", ranks).await?;
+    Ok((scene, addresses))
 }
 
 async fn rank(
