@@ -207,9 +207,7 @@ impl Pool {
     /// `prompt` is what was read, if anything; `seed` spreads requests that have none. Cost: one probe per block
     /// and some passes over the ranks.
     pub fn pick(&mut self, prompt: Option<&Prompt>, seed: u64, now_ms: u64) -> Option<Pick> {
-        let prompt = prompt.filter(|prompt| prompt.body_end != BodyEnd::Unreadable);
-        self.look_up(prompt);
-        self.pick_at_hand(prompt, Arrival::Complete, seed, now_ms)
+        self.pick_arrived(prompt, Arrival::Complete, seed, now_ms)
     }
 
     /// As [`pick`](Self::pick), for a request whose body has not ended. Its rank has nothing to do until
@@ -220,14 +218,24 @@ impl Pool {
         seed: u64,
         now_ms: u64,
     ) -> Option<Pick> {
-        let prompt = prompt.filter(|prompt| prompt.body_end != BodyEnd::Unreadable);
-        self.look_up(prompt);
-        let mut pick = self.pick_at_hand(prompt, Arrival::Incomplete, seed, now_ms)?;
+        let mut pick = self.pick_arrived(prompt, Arrival::Incomplete, seed, now_ms)?;
         self.loads.suspend(&mut pick.charge);
         if let LegPlan::Leg(leg) = &mut pick.plan {
             self.loads.suspend(&mut leg.charge);
         }
         Some(pick)
+    }
+
+    fn pick_arrived(
+        &mut self,
+        prompt: Option<&Prompt>,
+        arrival: Arrival,
+        seed: u64,
+        now_ms: u64,
+    ) -> Option<Pick> {
+        let prompt = prompt.filter(|prompt| prompt.body_end != BodyEnd::Unreadable);
+        self.look_up(prompt);
+        self.pick_at_hand(prompt, arrival, seed, now_ms)
     }
 
     fn pick_at_hand(

@@ -66,43 +66,7 @@ impl Pair {
     /// A worker hears what the other told.
     fn meet(&mut self, worker: usize) {
         let (pool, now_ms) = (&mut self.pools[worker], self.now_ms);
-        let mut heard = |heard: Heard<'_>| match heard {
-            Heard::Cleared { slot } => pool.heard_nothing_of(slot),
-            Heard::News { slot, news } => match news {
-                News::Load { key, load } => pool.heard_load(slot, key.rank, load),
-                News::Prompt {
-                    key,
-                    at_ms,
-                    aged_blocks,
-                    blocks,
-                } => {
-                    pool.heard_prompt(key.rank, at_ms, aged_blocks, blocks, now_ms);
-                }
-                News::TakenBack {
-                    key,
-                    at_ms,
-                    aged_blocks,
-                    held,
-                    blocks,
-                } => pool.heard_taken_back(key.rank, at_ms, aged_blocks, held, blocks),
-                News::Doubted { key } => pool.heard_doubt(key.rank, now_ms),
-                News::Delivered { key, kind } => pool.heard_delivery(key.rank, kind),
-                News::Forgotten { key, at_ms } => {
-                    pool.heard_forgotten(key.rank, at_ms, now_ms);
-                }
-                News::Capacity { key, share } => pool.heard_capacity(key.rank, share),
-                News::Failed { key, code, span } => {
-                    pool.heard_failure(key.rank, code, span, now_ms);
-                }
-                News::Answered {
-                    key,
-                    span,
-                    is_streamed,
-                } => pool.heard_answer(key.rank, span, is_streamed, now_ms),
-                News::Standing { key, spell } => pool.heard_spell(key.rank, &spell, now_ms),
-                News::Told { .. } | News::Totals(_) => {}
-            },
-        };
+        let mut heard = |heard: Heard<'_>| take(pool, heard, now_ms);
         self.peers[worker].beat(&mut self.memory, now_ms, &mut heard);
         self.peers[worker].hear(&mut self.memory, now_ms, &mut heard);
     }
@@ -144,6 +108,47 @@ impl Pair {
         let (key, load) = self.pools[worker].own_load(rank).unwrap();
         self.peers[worker].load(key, load);
         self.peers[worker].flush(&mut self.memory, self.now_ms * 1000);
+    }
+}
+
+/// A pool takes in what was heard.
+fn take(pool: &mut Pool, heard: Heard<'_>, now_ms: u64) {
+    match heard {
+        Heard::Cleared { slot } => pool.heard_nothing_of(slot),
+        Heard::News { slot, news } => match news {
+            News::Load { key, load } => pool.heard_load(slot, key.rank, load),
+            News::Prompt {
+                key,
+                at_ms,
+                aged_blocks,
+                blocks,
+            } => {
+                pool.heard_prompt(key.rank, at_ms, aged_blocks, blocks, now_ms);
+            }
+            News::TakenBack {
+                key,
+                at_ms,
+                aged_blocks,
+                held,
+                blocks,
+            } => pool.heard_taken_back(key.rank, at_ms, aged_blocks, held, blocks),
+            News::Doubted { key } => pool.heard_doubt(key.rank, now_ms),
+            News::Delivered { key, kind } => pool.heard_delivery(key.rank, kind),
+            News::Forgotten { key, at_ms } => {
+                pool.heard_forgotten(key.rank, at_ms, now_ms);
+            }
+            News::Capacity { key, share } => pool.heard_capacity(key.rank, share),
+            News::Failed { key, code, span } => {
+                pool.heard_failure(key.rank, code, span, now_ms);
+            }
+            News::Answered {
+                key,
+                span,
+                is_streamed,
+            } => pool.heard_answer(key.rank, span, is_streamed, now_ms),
+            News::Standing { key, spell } => pool.heard_spell(key.rank, &spell, now_ms),
+            News::Told { .. } | News::Totals(_) => {}
+        },
     }
 }
 
@@ -335,26 +340,7 @@ fn a_worker_that_hears_of_a_prompt_after_it_was_taken_back_does_not_believe_in_i
     teller.prompt(key, 100, &pick.sent);
     teller.flush(&mut memory, 110_000);
     let mut listener = Peers::new(2);
-    let mut heard = |heard: Heard<'_>| {
-        if let Heard::News { news, .. } = heard {
-            match news {
-                News::TakenBack {
-                    key,
-                    at_ms,
-                    aged_blocks,
-                    held,
-                    blocks,
-                } => late.heard_taken_back(key.rank, at_ms, aged_blocks, held, blocks),
-                News::Prompt {
-                    key,
-                    at_ms,
-                    aged_blocks,
-                    blocks,
-                } => late.heard_prompt(key.rank, at_ms, aged_blocks, blocks, 120),
-                _ => {}
-            }
-        }
-    };
+    let mut heard = |heard: Heard<'_>| take(&mut late, heard, 120);
     listener.beat(&mut memory, 120, &mut heard);
     listener.hear(&mut memory, 120, &mut heard);
     assert_eq!(late.pick(Some(&long), 0, 120).unwrap().matched_tokens, 0);
