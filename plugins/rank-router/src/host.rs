@@ -212,40 +212,32 @@ const NUMBER_TRIES: usize = 64;
 
 /// A number that no other caller in this Envoy has, or 0 when the races were lost. Any phase.
 pub(crate) fn unique_number(key: &str) -> u64 {
-    for _ in 0..NUMBER_TRIES {
-        let Ok((bytes, version)) = hostcalls::get_shared_data(key) else {
-            return 0;
-        };
-        let last = bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
-        let next = last.unwrap_or(0).saturating_add(1);
-        if version.is_none() {
-            // Nothing compares with an absent key: seed it, and race for the seeded value.
-            let _ = hostcalls::set_shared_data(key, Some(&0u64.to_le_bytes()), None);
-        } else if hostcalls::set_shared_data(key, Some(&next.to_le_bytes()), version).is_ok() {
-            return next;
-        }
-    }
-    0
+    count(key, |last| Some(last.saturating_add(1))).unwrap_or(0)
 }
 
 /// The number under a key, which is the same in every VM: the first one puts `number` there. Any phase.
-///
-/// Envoy starts the main thread's VM before those of the workers, so nobody races for it.
 pub(crate) fn first_number(key: &str, number: u64) -> u64 {
+    count(key, |last| (last == 0).then_some(number)).unwrap_or(number)
+}
+
+/// Puts the number that follows the last one under a key, and gives it; or the last one where none follows. `None` when the
+/// races were lost.
+fn count(key: &str, next: impl Fn(u64) -> Option<u64>) -> Option<u64> {
     for _ in 0..NUMBER_TRIES {
-        let Ok((bytes, version)) = hostcalls::get_shared_data(key) else {
-            return number;
-        };
-        match bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))) {
-            Some(0) if version.is_some() => {
-                let _ = hostcalls::set_shared_data(key, Some(&number.to_le_bytes()), version);
-            }
-            Some(first) => return first,
+        let (bytes, version) = hostcalls::get_shared_data(key).ok()?;
+        if version.is_none() {
             // Nothing compares with an absent key: seed it, and race for the seeded value.
-            None => {
-                let _ = hostcalls::set_shared_data(key, Some(&0u64.to_le_bytes()), None);
-            }
+            let _ = hostcalls::set_shared_data(key, Some(&0u64.to_le_bytes()), None);
+            continue;
+        }
+        let last = bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+        let last = last.unwrap_or(0);
+        let Some(next) = next(last) else {
+            return Some(last);
+        };
+        if hostcalls::set_shared_data(key, Some(&next.to_le_bytes()), version).is_ok() {
+            return Some(next);
         }
     }
-    number
+    None
 }

@@ -176,9 +176,7 @@ impl Picker {
 
     /// All of the body has gone on to the rank.
     fn request_ended(&self) {
-        let now_ms = host::now_ms();
-        worker::with(|worker| worker.request_ended(self.id, self.body_bytes, now_ms));
-        flush();
+        worker::with(|worker| worker.request_ended(self.id, self.body_bytes));
     }
 
     fn answer_began(&mut self) {

@@ -92,15 +92,14 @@ impl Worker {
         let Some(stream) = self.streams.get_mut(&picker) else {
             return;
         };
-        let (pool, prompt) = (stream.pool, stream.prompt.take());
+        let (pool, prompt) = (stream.pool, stream.prompt.as_deref());
         let Some(leg) = stream.leg.as_mut() else {
-            stream.prompt = prompt;
             return;
         };
         let (before, insertion) = (leg.rank, leg.insertion.take());
         let next = leg.named.get(failed_attempts).copied();
         let shared = self.pools.get_mut(&pool);
-        let moved = shared.and_then(|shared| shared.pool.served_leg(next?, prompt.as_deref()?));
+        let moved = shared.and_then(|shared| shared.pool.served_leg(next?, prompt?));
         match &moved {
             Some((rank, _, insertion)) => {
                 leg.rank = *rank;
@@ -109,10 +108,7 @@ impl Worker {
             None => stream.leg = None,
         }
         self.metrics.leg_moved();
-        self.lose(pool, before, insertion, prompt.as_deref());
-        if let Some(stream) = self.streams.get_mut(&picker) {
-            stream.prompt = prompt;
-        }
+        self.lose(picker, before, insertion);
         if let Some((rank, sent, _)) = moved {
             self.tell_prompt(pool, rank, &sent);
         }

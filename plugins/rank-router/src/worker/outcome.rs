@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
-use routing::{Attempt, BEAT_MS, Failure, Insertion, Moved, Prompt, RankId, Span, Verdict};
+use routing::{Attempt, BEAT_MS, Failure, Moved, RankId, Span, Verdict};
 use std::collections::BTreeMap;
 
 use super::Worker;
+use crate::host;
 use crate::stream::Answer;
 
 /// Envoy's `response.flags` of an attempt that found no connection (`UF`).
@@ -113,13 +114,14 @@ impl Worker {
         self.refuse_prompt(picker);
     }
 
-    /// The body of a request has ended after `body_bytes`, and all of it has gone on to its rank.
-    pub(crate) fn request_ended(&mut self, picker: u32, body_bytes: u64, now_ms: u64) {
+    /// The body of a request has ended after `body_bytes`, and all of it has gone on to its rank. Of most requests that was known
+    /// at the pick.
+    pub(crate) fn request_ended(&mut self, picker: u32, body_bytes: u64) {
         let stream = self.streams.get_mut(&picker);
         let Some(stream) = stream.filter(|stream| !stream.is_complete()) else {
             return;
         };
-        stream.complete_ms = Some(now_ms);
+        stream.complete_ms = Some(host::now_ms());
         let (pool, ranks) = (stream.pool, stream.ranks());
         let Some(shared) = self.pools.get_mut(&pool) else {
             return;
@@ -136,6 +138,7 @@ impl Worker {
         ranks
             .into_iter()
             .for_each(|rank| self.tell_load(pool, rank));
+        self.flush();
     }
 
     /// The first byte of an answer came: prefill is over.
@@ -265,23 +268,10 @@ impl Worker {
         let Some(stream) = self.streams.get_mut(&picker) else {
             return;
         };
-        let (pool, attempt, before) = (stream.pool, stream.attempt(now_ms), stream.rank());
-        let (charge, insertion) = (stream.charge.take(), stream.insertion.take());
+        let (pool, attempt) = (stream.pool, stream.attempt(now_ms));
         let is_evidence = stream.is_complete();
-        let prompt = stream.prompt.take();
-        let shared = self.pools.get_mut(&pool);
-        let moved = shared
-            .zip(charge)
-            .and_then(|(shared, charge)| shared.pool.serve(charge, address, prompt.as_deref()));
         self.metrics.moved();
-        if let Some(before) = before {
-            self.lose(pool, before, insertion, prompt.as_deref());
-            self.tell_load(pool, before);
-        }
-        if let Some(stream) = self.streams.get_mut(&picker) {
-            stream.prompt = prompt;
-        }
-        if let Some(moved) = moved {
+        if let Some(moved) = self.serve(picker, address) {
             self.count_on(picker, pool, moved);
         }
         for address in failed.into_iter().filter(|_| is_evidence) {
@@ -289,17 +279,20 @@ impl Worker {
         }
     }
 
-    /// A rank failed before it got the prompt, or lost it with its process: it is not believed to hold it.
-    pub(super) fn lose(
-        &mut self,
-        pool: u64,
-        rank: RankId,
-        insertion: Option<Insertion>,
-        prompt: Option<&Prompt>,
-    ) {
-        if let Some(insertion) = insertion {
-            self.take_back_from(pool, rank, &insertion, prompt);
+    /// The request is on the rank at `address`, if its pool knows that, and on none before: that failed before it got the prompt, or
+    /// lost it with its process.
+    pub(super) fn serve(&mut self, picker: u32, address: SocketAddr) -> Option<Moved> {
+        let stream = self.streams.get_mut(&picker)?;
+        let (pool, before) = (stream.pool, stream.rank());
+        let (charge, insertion) = (stream.charge.take(), stream.insertion.take());
+        let prompt = stream.prompt.as_deref();
+        let shared = self.pools.get_mut(&pool).zip(charge);
+        let moved = shared.and_then(|(shared, charge)| shared.pool.serve(charge, address, prompt));
+        if let Some(before) = before {
+            self.lose(picker, before, insertion);
+            self.tell_load(pool, before);
         }
+        moved
     }
 
     pub(super) fn count_on(&mut self, picker: u32, pool: u64, moved: Moved) {

@@ -44,8 +44,17 @@ impl Worker {
         }
     }
 
+    /// A rank of a request failed before it got the prompt, or lost it with its process: it is not believed to hold it.
+    pub(super) fn lose(&mut self, picker: u32, rank: RankId, insertion: Option<Insertion>) {
+        let Some(insertion) = insertion else { return };
+        if let Some(stream) = self.streams.remove(&picker) {
+            self.take_back_from(stream.pool, rank, &insertion, stream.prompt.as_deref());
+            self.streams.insert(picker, stream);
+        }
+    }
+
     /// One rank has not taken a prompt in.
-    pub(super) fn take_back_from(
+    fn take_back_from(
         &mut self,
         pool: u64,
         rank: RankId,

@@ -31,25 +31,13 @@ impl Worker {
             return;
         }
         stream.named = vec![address];
-        let (pool, before) = (stream.pool, stream.rank());
-        let (charge, insertion) = (stream.charge.take(), stream.insertion.take());
-        let prompt = stream.prompt.take();
-        let shared = self.pools.get_mut(&pool);
-        let moved = shared
-            .zip(charge)
-            .and_then(|(shared, charge)| shared.pool.serve(charge, address, prompt.as_deref()));
+        let pool = stream.pool;
+        let moved = self.serve(picker, address);
         let served = moved.as_ref().and_then(|moved| moved.expected.as_ref());
         let served_tokens = served.map_or(0, |expected| expected.matched_tokens);
         self.metrics.shadowed(false, picked_tokens, served_tokens);
         if let Some(leg) = leg {
-            self.lose(pool, leg.rank, leg.insertion, prompt.as_deref());
-        }
-        if let Some(before) = before {
-            self.lose(pool, before, insertion, prompt.as_deref());
-            self.tell_load(pool, before);
-        }
-        if let Some(stream) = self.streams.get_mut(&picker) {
-            stream.prompt = prompt;
+            self.lose(picker, leg.rank, leg.insertion);
         }
         if let Some(moved) = moved {
             self.count_on(picker, pool, moved);
