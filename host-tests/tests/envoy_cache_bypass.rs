@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const COMPLETIONS: &str = "/v1/completions";
 const CHAT: &str = "/v1/chat/completions";
 const CONVERSATIONS: usize = 12;
-/// Honest requests that pass the cache by.
+/// Honest requests that bypass the prefix cache.
 const BYPASSING: usize = 24;
 
 /// A turn of a conversation, counted from 1: some 400 tokens more than the one before.

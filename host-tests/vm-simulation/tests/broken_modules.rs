@@ -188,7 +188,10 @@ fn an_old_prompt_that_refused_ones_push_out_is_found() {
 
 fn a_cache_that_is_lost_by_requests_that_pass_it_by_is_found() {
     let violation = broken_by::<{ Fault::LosesCaches as u8 }>();
-    assert_broken(&violation, "requests that pass the cache by teach nothing");
+    assert_broken(
+        &violation,
+        "requests that bypass the prefix cache teach nothing",
+    );
 }
 
 fn picks_that_always_name_one_rank_are_found() {

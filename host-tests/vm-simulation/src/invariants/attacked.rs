@@ -146,7 +146,7 @@ pub(crate) fn judge_past_cache(
         simulation
             .envoy()
             .findings
-            .violate("requests that pass the cache by teach nothing", how);
+            .violate("requests that bypass the prefix cache teach nothing", how);
     }
 }
 
