@@ -15,6 +15,16 @@ fail() {
 # Status of a script that could not run on this machine, and so has found nothing: sysexits.h has it for what may work elsewhere.
 cannot_run=75
 
+# help_if_asked ARGUMENT...: with --help or -h prints what stands at the top of the script, and ends it.
+help_if_asked() {
+    case ${1-} in
+    --help | -h)
+        sed -n '2,/^[^#]/s/^# \{0,1\}//p' "scripts/${0##*/}"
+        exit 0
+        ;;
+    esac
+}
+
 # cannot WHAT-IS-MISSING [WHAT-TO-DO]...: ends the script with that status.
 cannot() {
     end_with "$cannot_run" "$@"
